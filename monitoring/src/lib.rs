@@ -1,0 +1,1 @@
+//! The exporter that every binary serves: metrics, health, readiness.

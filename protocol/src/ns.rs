@@ -1,0 +1,40 @@
+//! Namespaces, one constant each.
+
+/// Content of client streams (RFC 6120 section 4.8.2).
+pub const CLIENT: &str = "jabber:client";
+/// Content of server streams (RFC 6120 section 4.8.2).
+pub const SERVER: &str = "jabber:server";
+/// The stream element, its features and errors (RFC 6120 section 4.8.1).
+pub const STREAM: &str = "http://etherx.jabber.org/streams";
+/// Conditions of stream errors (RFC 6120 section 4.9.2).
+pub const STREAM_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-streams";
+/// Conditions of stanza errors (RFC 6120 section 8.3.2).
+pub const STANZA_ERRORS: &str = "urn:ietf:params:xml:ns:xmpp-stanzas";
+/// STARTTLS (RFC 6120 section 5).
+pub const TLS: &str = "urn:ietf:params:xml:ns:xmpp-tls";
+/// SASL (RFC 6120 section 6).
+pub const SASL: &str = "urn:ietf:params:xml:ns:xmpp-sasl";
+/// Resource binding (RFC 6120 section 7).
+pub const BIND: &str = "urn:ietf:params:xml:ns:xmpp-bind";
+/// The session of RFC 3921, kept for old clients.
+pub const SESSION: &str = "urn:ietf:params:xml:ns:xmpp-session";
+/// Roster (RFC 6121 section 2).
+pub const ROSTER: &str = "jabber:iq:roster";
+/// Feature: roster versioning (RFC 6121 section 2.6).
+pub const ROSTER_VERSIONING: &str = "urn:xmpp:features:rosterver";
+/// Feature: subscription pre-approval (RFC 6121 section 3.4).
+pub const PRE_APPROVAL: &str = "urn:xmpp:features:pre-approval";
+/// XEP-0198 Stream Management.
+pub const STREAM_MANAGEMENT: &str = "urn:xmpp:sm:3";
+/// XEP-0440 SASL Channel-Binding Type Capability.
+pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
+/// XEP-0205: the application condition of an oversized stanza.
+pub const ERRORS: &str = "urn:xmpp:errors";
+/// XEP-0203 Delayed Delivery.
+pub const DELAY: &str = "urn:xmpp:delay";
+/// XEP-0199 XMPP Ping.
+pub const PING: &str = "urn:xmpp:ping";
+/// The `xml` prefix (Namespaces in XML 1.0).
+pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
+/// The `xmlns` prefix (Namespaces in XML 1.0).
+pub const XMLNS: &str = "http://www.w3.org/2000/xmlns/";

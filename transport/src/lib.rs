@@ -1,0 +1,1 @@
+//! Turns sockets into bytes for the stream reader: TCP sockets, listeners, TLS records, certificates.
