@@ -1,1 +1,3 @@
 //! The XMPP node.
+pub mod fault;
+pub mod storage;
