@@ -22,6 +22,7 @@ use tokio_util::task::TaskTracker;
 use crate::fault::Fault;
 
 pub mod accounts;
+pub mod config;
 mod dialect;
 mod migrate;
 mod readers;
