@@ -77,7 +77,7 @@ fn a_bogus_key_in_any_table_of_any_example_is_found_at_its_line() {
             tables += 1;
         }
     }
-    assert!(tables > 150, "{tables} tables");
+    assert!(tables > 100, "{tables} tables");
 }
 
 /// An example with a bogus key, and where that is.
@@ -102,7 +102,8 @@ fn bogus_keys(text: &str) -> Vec<Bogus> {
         Bogus {
             text: lines.join("\n"),
             line: at + 1,
-            column: line.find(BOGUS).unwrap() + 1,
+            // Where any key will do, the value is what is wrong.
+            column: line.find(if has_users_keys { "1" } else { BOGUS }).unwrap() + 1,
             is_root: at == 0,
             has_users_keys,
         }
