@@ -14,7 +14,7 @@ fn messages(text: &str) -> Vec<String> {
     };
     let line = |finding: &daemon::config::Finding| {
         let place = finding.place.as_ref();
-        let place = place.map_or("file".into(), |place| {
+        let place = place.map_or_else(|| "file".into(), |place| {
             format!("{}:{}", place.line, place.column)
         });
         format!("{place}: {}", finding.message)
