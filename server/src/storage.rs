@@ -22,6 +22,8 @@ use tokio_util::task::TaskTracker;
 use crate::fault::Fault;
 
 pub mod accounts;
+pub mod in_flight;
+pub mod secrets;
 mod dialect;
 mod migrate;
 mod readers;
