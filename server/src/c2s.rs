@@ -20,6 +20,7 @@ pub mod negotiate;
 pub mod resumable;
 pub mod resume;
 pub mod session;
+mod shaper;
 
 pub use config::ListenerSettings;
 
@@ -78,6 +79,8 @@ impl From<StreamCondition> for End {
 pub(crate) struct Received {
     /// Items in order.
     pub items: Vec<Incoming>,
+    /// Plaintext bytes of it.
+    pub bytes: usize,
     /// Why there is nothing after them, if so.
     pub end: Option<End>,
 }
@@ -244,9 +247,13 @@ pub(crate) fn receive_items(
 ) -> Received {
     let mut items = ITEMS.take();
     let mut fault = None;
-    let end = receive(outlet, |plain| fault = frame_all(reader, plain, stamp, &mut items));
+    let mut bytes = 0;
+    let end = receive(outlet, |plain| {
+        bytes = plain.len();
+        fault = frame_all(reader, plain, stamp, &mut items);
+    });
     outlet.heard(reader.is_inside());
-    Received { items, end: fault.or(end) }
+    Received { items, bytes, end: fault.or(end) }
 }
 
 /// Frames bytes that the negotiation had read ahead.
@@ -257,7 +264,7 @@ pub(crate) fn frame_unparsed(
 ) -> Received {
     let mut items = ITEMS.take();
     let end = frame_all(reader, bytes, stamp, &mut items);
-    Received { items, end }
+    Received { items, bytes: bytes.len(), end }
 }
 
 /// Gives the list back to the thread that handles the session now.

@@ -183,31 +183,13 @@ impl Node {
             late,
             drain: plan.drain,
         };
-        node.note_certificates();
+        node.certificates().note_expiry();
         Ok(node)
     }
 
-    /// Reads certificates again; a bad file leaves the old ones in use.
-    pub fn reload_certificates(&self) {
-        for settings in &self.settings {
-            if let Some(tls) = &settings.tls {
-                match tls.reload() {
-                    Ok(reloaded) => info!(?reloaded, "certificates read again"),
-                    Err(error) => tracing::error!(%error, "certificates stay as they were"),
-                }
-            }
-        }
-        self.note_certificates();
-    }
-
-    fn note_certificates(&self) {
-        let expiries = self.settings.iter().filter_map(|settings| settings.tls.as_ref());
-        if let Some(first) = expiries.map(transport::ServerTls::earliest_expiry).min() {
-            let left = first
-                .duration_since(std::time::SystemTime::now())
-                .map_or_else(|late| -whole_secs(late.duration()), whole_secs);
-            self.router.metrics.certificate_expiry.set(left);
-        }
+    /// The certificates in use, to be read again on request.
+    pub fn certificates(&self) -> Certificates {
+        Certificates { settings: self.settings.clone(), metrics: self.router.metrics.clone() }
     }
 
     /// Serves until the shutdown begins, then drains and stops everything in reverse.
@@ -224,6 +206,35 @@ impl Node {
         // Hosts, modules and the router point at each other.
         self.router.set_hosts(Hosts::default());
         self.db.close().await;
+    }
+}
+
+/// The certificates of all listeners.
+pub struct Certificates {
+    settings: Vec<Arc<ListenerSettings>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Certificates {
+    /// Reads the files again; a bad file leaves the old ones in use. Open connections keep theirs.
+    pub fn reload(&self) {
+        for tls in self.settings.iter().filter_map(|settings| settings.tls.as_ref()) {
+            match tls.reload() {
+                Ok(reloaded) => info!(?reloaded, "certificates read again"),
+                Err(error) => tracing::error!(%error, "certificates stay as they were"),
+            }
+        }
+        self.note_expiry();
+    }
+
+    fn note_expiry(&self) {
+        let all = self.settings.iter().filter_map(|settings| settings.tls.as_ref());
+        if let Some(first) = all.map(transport::ServerTls::earliest_expiry).min() {
+            let left = first
+                .duration_since(std::time::SystemTime::now())
+                .map_or_else(|late| -whole_secs(late.duration()), whole_secs);
+            self.metrics.certificate_expiry.set(left);
+        }
     }
 }
 

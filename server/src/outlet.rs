@@ -310,6 +310,12 @@ impl Outlet {
         self.after_append(state, batch);
     }
 
+    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes.
+    pub fn push_last(self: &Arc<Self>, bytes: &[u8], settled: &mut Vec<Token>) {
+        self.state.lock().append_bytes(bytes);
+        self.flush(settled);
+    }
+
     fn append(self: &Arc<Self>, state: &mut State, stanza: Stanza, token: Option<Token>) {
         let detached = self.has(Flag::Detached);
         if !detached {
@@ -344,6 +350,7 @@ impl Outlet {
             return;
         }
         if state.managed.as_ref().is_some_and(|managed| managed.is_over_limit()) {
+            self.set(Flag::Closed);
             drop(state);
             self.ledger.metrics.outboxes_overrun.inc();
             self.order(Order::Close(
@@ -492,23 +499,35 @@ impl Outlet {
 
     // ---- the session's task ------------------------------------------------------------------------------------
 
-    /// Waits for an order, a writable socket (while bytes wait) or a readable one, in this order.
+    /// Waits for an order only.
+    pub fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
+        let mut state = self.state.lock();
+        if let Some(order) = state.rare.as_mut().and_then(|rare| rare.orders.pop_front()) {
+            return Poll::Ready(order);
+        }
+        state.remember(cx);
+        Poll::Pending
+    }
+
+    /// Waits for an order, a writable socket (while bytes wait) or a readable one, in this order. A client with too
+    /// many unsettled stanzas is not read.
     pub fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Event> {
-        let blocked = {
+        let (blocked, congested) = {
             let mut state = self.state.lock();
             if let Some(order) = state.rare.as_mut().and_then(|rare| rare.orders.pop_front()) {
                 return Poll::Ready(Event::Order(order));
             }
-            if !state.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
-                state.waker = Some(cx.waker().clone());
-            }
-            state.blocked
+            state.remember(cx);
+            (state.blocked, state.managed.as_ref().is_some_and(|managed| managed.is_congested()))
         };
         if self.has(Flag::Detached) {
             return Poll::Pending;
         }
         if blocked && let Poll::Ready(result) = self.socket.poll_writable(cx) {
             return Poll::Ready(result.map_or(Event::Lost, |()| Event::Writable));
+        }
+        if congested {
+            return Poll::Pending;
         }
         match self.socket.poll_readable(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Event::Readable),
@@ -806,6 +825,13 @@ impl State {
             self.out.reserve_exact(bytes.len());
         }
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Whom to wake: the session's task, which is nearly always the one remembered already.
+    fn remember(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
     }
 
     fn wake(&self) {

@@ -93,17 +93,44 @@ async fn answer(mut stream: UnixStream, router: Arc<Router>) {
     let _ = stream.shutdown().await;
 }
 
-/// Categories, their commands and what they take: the list that `meerkatctl --help` prints.
-pub const COMMANDS: &[(&str, &str, &[(&str, bool)], &str)] = &[
-    (
-        "account",
-        "registerUser",
-        &[("domain", true), ("username", true), ("password", true)],
-        "Create an account",
-    ),
-    ("account", "importUsers", &[("filename", true)], "Create accounts from a CSV file: domain,username,password"),
-    ("account", "countUsers", &[("domain", true)], "Count the accounts of a domain"),
-    ("account", "checkUser", &[("user", true)], "Tell whether an account exists"),
+/// A command, for the node and for the help of `meerkatctl`.
+pub struct Command {
+    /// Its category.
+    pub category: &'static str,
+    /// Its name within the category.
+    pub name: &'static str,
+    /// Its arguments; all are required.
+    pub args: &'static [&'static str],
+    /// What it does.
+    pub help: &'static str,
+}
+
+/// All commands.
+pub const COMMANDS: &[Command] = &[
+    Command {
+        category: "account",
+        name: "registerUser",
+        args: &["domain", "username", "password"],
+        help: "Creates an account.",
+    },
+    Command {
+        category: "account",
+        name: "importUsers",
+        args: &["filename"],
+        help: "Creates accounts from a CSV file on the node's machine: domain,username,password.",
+    },
+    Command {
+        category: "account",
+        name: "countUsers",
+        args: &["domain"],
+        help: "Counts the accounts of a domain.",
+    },
+    Command {
+        category: "account",
+        name: "checkUser",
+        args: &["user"],
+        help: "Tells whether an account exists.",
+    },
 ];
 
 async fn run(router: &Arc<Router>, request: &Value) -> Result<Value, String> {

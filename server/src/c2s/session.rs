@@ -11,6 +11,7 @@ use protocol::{
 use tokio::sync::oneshot;
 
 use super::resume::{HandledCountTooHigh, Kept, Managed, Token};
+use super::shaper::Shaper;
 use super::{End, Incoming, ListenerSettings, Received};
 use crate::hooks::{
     Halt, SessionClosed, SessionOpened, UserSendIq, UserSendMessage, UserSendPresence,
@@ -33,7 +34,7 @@ pub struct Session {
     /// An error to end with as soon as the loop runs.
     pub(super) pending_error: Option<StreamError>,
     lang: Option<Box<str>>,
-    listener: Arc<ListenerSettings>,
+    shaper: Option<Box<Shaper>>,
     opened: bool,
 }
 
@@ -52,7 +53,7 @@ impl Session {
         host: Arc<Host>,
         router: Arc<Router>,
         lang: Option<Box<str>>,
-        listener: Arc<ListenerSettings>,
+        listener: &ListenerSettings,
     ) -> Self {
         let batch = Batch::new(&router.ledger);
         Self {
@@ -62,7 +63,7 @@ impl Session {
             batch,
             pending_error: None,
             lang,
-            listener,
+            shaper: Shaper::new(&listener),
             opened: false,
         }
     }
@@ -70,10 +71,10 @@ impl Session {
     /// Goes on with the settings of another connection.
     pub(super) fn take_connection(
         &mut self,
-        listener: Arc<ListenerSettings>,
+        listener: &ListenerSettings,
         lang: Option<Box<str>>,
     ) {
-        self.listener = listener;
+        self.shaper = Shaper::new(listener);
         self.lang = lang;
     }
 
@@ -125,17 +126,29 @@ impl Session {
                     let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
                         super::receive_items(&self.outlet, reader, stamp)
                     });
+                    let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
                     if let Some(outcome) = self.handle_all(received).await {
                         return outcome;
+                    }
+                    if let Some(pause) = pause
+                        && let Some(order) = Box::pin(self.pause(pause)).await
+                    {
+                        self.outlet.order(order);
                     }
                 }
             }
         }
     }
 
+    /// The client has used up its rate: it is not read for a while, but orders are heard.
+    async fn pause(&self, pause: Duration) -> Option<Order> {
+        let order = std::future::poll_fn(|cx| self.outlet.poll_order(cx));
+        tokio::time::timeout(pause, order).await.ok()
+    }
+
     /// Handles what one read brought, then flushes once.
     async fn handle_all(&mut self, received: Received) -> Option<Outcome> {
-        let Received { mut items, mut end } = received;
+        let Received { mut items, mut end, bytes: _ } = received;
         for item in items.drain(..) {
             match self.handle_now(item) {
                 ControlFlow::Continue(None) => {}
@@ -479,7 +492,7 @@ impl Session {
         });
         answer.extend_from_slice(&out);
         answer.extend_from_slice(protocol::stream::STREAM_END);
-        self.outlet.push_bytes(&answer, &mut self.batch);
+        self.outlet.push_last(&answer, &mut self.batch.settled);
         self.batch.flush();
     }
 

@@ -91,7 +91,7 @@ impl Negotiation<'_> {
             host,
             self.conn.router.clone(),
             self.lang.take(),
-            self.conn.listener.clone(),
+            &self.conn.listener,
         )))
     }
 
@@ -134,7 +134,7 @@ impl Negotiation<'_> {
         let acknowledged = managed.acknowledge(h, |kept| done.push(kept));
         let told = managed.resume();
         session.outlet = new.clone();
-        session.take_connection(self.conn.listener.clone(), self.lang.take());
+        session.take_connection(&self.conn.listener, self.lang.take());
         router.ledger.add(handed.id(), new.clone());
         let greeting = format!(
             "<resumed xmlns='urn:xmpp:sm:3' h='{told}' previd='{previd}'/>",
