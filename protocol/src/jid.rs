@@ -14,6 +14,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::str::FromStr;
 
+mod precis;
 mod prepare;
 #[cfg(test)]
 mod tests;

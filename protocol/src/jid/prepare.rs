@@ -3,28 +3,27 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use idna::uts46::{AsciiDenyList, Hyphens, Uts46};
-use precis_profiles::precis_core::profile::PrecisFastInvocation;
-use precis_profiles::{OpaqueString, UsernameCaseMapped};
 
+use super::precis::{enforce_opaque, enforce_username};
 use super::{JidError, PART_BYTES_MAX};
 
 /// Longest password in bytes, before and after preparation. A longer one is refused before it is hashed.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
-/// Longest part that is looked at, in bytes. Preparation may shorten a part (composition, compatibility forms,
-/// `xn--`), but by no more than this factor in any honest spelling; longer input is not worth the work.
-const RAW_PART_BYTES_MAX: usize = 4 * PART_BYTES_MAX;
+/// Longest part that is looked at, in bytes. Preparation may shorten a part, at most to a third (fullwidth forms); what
+/// is longer is refused without more work.
+const RAW_PART_BYTES_MAX: usize = 3 * PART_BYTES_MAX;
 
 /// Longest label of a domain in bytes, as an A-label (RFC 1035 section 2.3.4, RFC 5890 section 2.3.2.1).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// How often a profile is applied before a text that keeps changing is refused (RFC 8264 section 7).
-const PASSES_MAX: u32 = 4;
-
 /// Prepares a local part (RFC 7622 section 3.3, UsernameCaseMapped).
 pub fn prepare_local(text: &str) -> Result<Cow<'_, str>, JidError> {
+    if text.len() > RAW_PART_BYTES_MAX {
+        return Err(JidError::Local);
+    }
     let prepared = if !text.is_ascii() {
-        Cow::Owned(enforce::<UsernameCaseMapped>(text, RAW_PART_BYTES_MAX).ok_or(JidError::Local)?)
+        Cow::Owned(enforce_username(text).ok_or(JidError::Local)?)
     } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(text.to_ascii_lowercase())
     } else {
@@ -143,26 +142,12 @@ fn is_label(label: &str) -> bool {
 
 /// OpaqueString, with a fast path; may return the empty text if it was given one.
 fn prepare_opaque(text: &str, raw_bytes_max: usize) -> Option<Cow<'_, str>> {
-    if text.is_ascii() {
-        let allowed =
-            text.len() <= raw_bytes_max && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        return allowed.then_some(Cow::Borrowed(text));
-    }
-    enforce::<OpaqueString>(text, raw_bytes_max).map(Cow::Owned)
-}
-
-/// Applies a profile until the text is stable, so that preparation is idempotent (RFC 8264 section 7).
-fn enforce<P: PrecisFastInvocation>(text: &str, raw_bytes_max: usize) -> Option<String> {
     if text.len() > raw_bytes_max {
         return None;
     }
-    let mut current = text.to_owned();
-    for _ in 0..PASSES_MAX {
-        let next = P::enforce(current.as_str()).ok()?.into_owned();
-        if next == current {
-            return Some(current);
-        }
-        current = next;
+    if text.is_ascii() {
+        let allowed = text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
+        return allowed.then_some(Cow::Borrowed(text));
     }
-    None
+    enforce_opaque(text).map(Cow::Owned)
 }

@@ -325,8 +325,11 @@ fn names_decode_comma_and_equals_sign_only() {
     }
 }
 
+/// A client's answer, changed.
+type Change = fn(&str) -> String;
+
 /// A08: what is done to the answer, which is `c=biws,r=abcdef,p=PROOF`.
-const CHANGES_OF_CLIENT_FINAL: [(&str, fn(&str) -> String); 22] = [
+const CHANGES_OF_CLIENT_FINAL: [(&str, Change); 22] = [
     ("changed nonce", |answer| {
         answer.replace("r=abcdef", "r=abcdeg")
     }),
