@@ -187,6 +187,10 @@ fn flag_mechanism_and_offer_must_agree() {
     ];
     for (flag, plus, plus_offered, expected) in table {
         let message = format!("{flag},,n=user,r=abc");
+        assert_eq!(
+            ScramServer::says_not_offered(message.as_bytes()),
+            flag == "y"
+        );
         let result = ScramServer::start(ScramHash::Sha1, plus, plus_offered, message.as_bytes());
         assert_eq!(result.map(|_| ()), expected, "{flag} {plus} {plus_offered}");
     }
