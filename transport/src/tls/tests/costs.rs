@@ -5,6 +5,7 @@ use std::mem::size_of;
 use allocation_counter::{AllocationInfo, measure};
 
 use crate::testing::{Pair, client_config, server};
+use crate::tls::CLIENT_HELLO_BYTES_MAX;
 use crate::tls::records::UnbufferedRecords;
 use crate::{AcceptKind, ServerTls, TlsVersion};
 
@@ -162,6 +163,37 @@ fn an_unfinished_record_is_held_at_its_size_and_let_go() {
     println!("after the first record: {} bytes", let_go.bytes_current);
     assert!(let_go.bytes_current <= 0);
     assert_eq!(plain.len(), 300);
+}
+
+#[test]
+fn a_stranger_costs_little() {
+    let tls = server();
+    let mut server = tls.accept(AcceptKind::Direct);
+    // A ClientHello of 60,000 bytes, dribbled until it is refused.
+    let mut dribble = vec![22, 3, 1, 0x3e, 0x80, 1, 0, 0xea, 0x60];
+    dribble.resize(20_000, 0);
+    let info = measure(|| {
+        let mut fed = 0;
+        for chunk in dribble.chunks_mut(100) {
+            if server
+                .feed(chunk, &mut Vec::new(), &mut Vec::new())
+                .is_err()
+            {
+                break;
+            }
+            fed += chunk.len();
+        }
+        assert!(fed <= CLIENT_HELLO_BYTES_MAX);
+    });
+    println!(
+        "a dribbled ClientHello: peak {} bytes, {} in the end",
+        info.bytes_max, info.bytes_current
+    );
+    assert!(info.bytes_max <= 64 * 1024);
+    assert!(
+        info.bytes_current <= 100,
+        "a refused client's bytes are let go"
+    );
 }
 
 #[test]

@@ -420,3 +420,75 @@ fn a_fatal_alert_ends_the_connection() {
     );
     assert!(out.is_empty());
 }
+
+/// Numbers that look random and are the same in each run (xorshift).
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 % limit as u64).unwrap()
+    }
+}
+
+/// One connection with one changed, lost or doubled byte of the client's, somewhere, cut at random.
+fn check_disturbed(seed: u64) {
+    let mut numbers = Numbers(seed);
+    let version = [TlsVersion::Tls12, TlsVersion::Tls13][numbers.below(2)];
+    let config = client_config(version, &[]);
+    let mut pair = Pair::new(&server(), AcceptKind::Direct, config, "client.example.org");
+    let mut countdown = numbers.below(700);
+    let mut expected = Vec::new();
+    let outcome = loop {
+        let mut bytes = pair.client_bytes();
+        if bytes.is_empty() {
+            expected.extend_from_slice(b"<presence from='client.example.org'/>");
+            bytes = pair.client_encrypts(b"<presence from='client.example.org'/>");
+        }
+        if countdown < bytes.len() {
+            match numbers.below(3) {
+                0 => bytes[countdown] ^= 1 << numbers.below(8),
+                1 => drop(bytes.remove(countdown)),
+                _ => bytes.insert(countdown, bytes[countdown]),
+            }
+        }
+        countdown = countdown.checked_sub(bytes.len()).unwrap_or(usize::MAX);
+        let mut answers = Vec::new();
+        let chunk_bytes = 1 + numbers.below(bytes.len().max(1));
+        let mut chunks = bytes.chunks_mut(chunk_bytes);
+        let outcome = chunks.try_for_each(|chunk| {
+            pair.server
+                .feed(chunk, &mut pair.received, &mut answers)
+                .map(drop)
+        });
+        if outcome.is_err() || expected.len() > 2000 {
+            break outcome;
+        }
+        if pair.client_takes(&answers).is_some() {
+            return;
+        }
+    };
+    assert!(
+        expected.starts_with(&pair.received),
+        "what is decrypted was sent"
+    );
+    if outcome.is_err() {
+        let mut out = Vec::new();
+        assert_eq!(
+            pair.server
+                .feed(&mut [0; 100], &mut pair.received, &mut out),
+            Err(TlsError::Closed)
+        );
+        pair.server.close_notify(&mut out);
+        assert!(out.is_empty());
+    }
+}
+
+#[test]
+fn a_disturbed_connection_never_yields_what_was_not_sent() {
+    for seed in 1..=300 {
+        check_disturbed(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed));
+    }
+}

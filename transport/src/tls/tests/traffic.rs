@@ -1,8 +1,17 @@
 //! Data of established connections: sizes, key updates, unfinished records, the end.
 
-use crate::testing::{Pair, RawClient, server};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs::{self, cipher_suite};
+use rustls::crypto::{CipherSuiteCommon, CryptoProvider};
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ServerConfig, SupportedCipherSuite, Tls12CipherSuite, Tls13CipherSuite};
+
+use crate::testing::{Pair, RawClient, TestCertificate, client_config, server};
 use crate::tls::RECORD_PLAINTEXT_BYTES_MAX;
-use crate::{Feed, TlsError, TlsVersion};
+use crate::tls::records::UnbufferedRecords;
+use crate::{AcceptKind, Feed, TlsError, TlsVersion};
 
 const OPEN: Feed = Feed { peer_closed: false };
 const PEER_CLOSED: Feed = Feed { peer_closed: true };
@@ -188,8 +197,93 @@ fn nothing_is_sealed_after_our_end_but_reading_goes_on() {
 
 #[test]
 fn the_end_during_a_handshake_is_silent() {
-    let mut server = server().accept(crate::AcceptKind::Direct);
+    let mut server = server().accept(AcceptKind::Direct);
     let mut out = Vec::new();
     server.close_notify(&mut out);
     assert!(out.is_empty());
+}
+
+/// A connection whose keys may encrypt `limit` records only, by rustls's own settings otherwise.
+fn connected_with_few_keys(suite: SupportedCipherSuite, limit: u64) -> Pair {
+    fn common(common: &CipherSuiteCommon, limit: u64) -> CipherSuiteCommon {
+        let (suite, hash_provider) = (common.suite, common.hash_provider);
+        CipherSuiteCommon {
+            suite,
+            hash_provider,
+            confidentiality_limit: limit,
+        }
+    }
+    let (version, limited) = match suite {
+        SupportedCipherSuite::Tls12(suite) => {
+            let common = common(&suite.common, limit);
+            let suite = Box::leak(Box::new(Tls12CipherSuite { common, ..*suite }));
+            (TlsVersion::Tls12, SupportedCipherSuite::Tls12(suite))
+        }
+        SupportedCipherSuite::Tls13(suite) => {
+            let common = common(&suite.common, limit);
+            let suite = Box::leak(Box::new(Tls13CipherSuite { common, ..*suite }));
+            (TlsVersion::Tls13, SupportedCipherSuite::Tls13(suite))
+        }
+    };
+    let provider = CryptoProvider {
+        cipher_suites: vec![limited],
+        ..aws_lc_rs::default_provider()
+    };
+    let certificate = TestCertificate::new("example.org");
+    let key = PrivateKeyDer::from_pem_slice(certificate.key_pem.as_bytes()).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der], key)
+        .unwrap();
+
+    let client = client_config(version, &[suite]);
+    let mut pair = Pair::new(&server(), AcceptKind::Direct, client, "example.org");
+    pair.server = Box::new(UnbufferedRecords::new(Arc::new(config)));
+    pair.exchange().unwrap();
+    pair
+}
+
+#[test]
+fn keys_are_renewed_before_they_are_used_up() {
+    let mut pair = connected_with_few_keys(cipher_suite::TLS13_AES_128_GCM_SHA256, 8);
+    let (mut plain_bytes, mut sealed_bytes) = (0, 0);
+    for _ in 0..50 {
+        let mut records = Vec::new();
+        pair.server.seal(b"<message/>", &mut records).unwrap();
+        assert_eq!(pair.client_reads(&records), b"<message/>");
+        plain_bytes += 10;
+        sealed_bytes += records.len();
+    }
+    let updates = (sealed_bytes - plain_bytes - 50 * 22) / (5 + 22);
+    assert!((6..=9).contains(&updates), "{updates} key updates");
+    // Several records at once, more than are left.
+    let plain = vec![b'x'; 6 * RECORD_PLAINTEXT_BYTES_MAX];
+    for _ in 0..5 {
+        assert!(pair.server_sends(&plain) == plain);
+    }
+    // The client answers each, and its answers are no flood.
+    pair.client_sends(b"<presence/>").unwrap();
+    assert_eq!(pair.received, b"<presence/>");
+}
+
+#[test]
+fn a_connection_whose_keys_are_used_up_ends() {
+    let suite = cipher_suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256;
+    let mut pair = connected_with_few_keys(suite, 8);
+    let mut sealed = 0;
+    let mut out = Vec::new();
+    while pair.server.seal(b"<message/>", &mut out).is_ok() {
+        assert_eq!(pair.client_reads(&out), b"<message/>");
+        out.clear();
+        sealed += 1;
+    }
+    assert!((5..=8).contains(&sealed), "{sealed} records");
+    assert_eq!(pair.client_takes(&out), None, "the last words are sound");
+    assert!(pair.client_saw_close_notify());
+    assert_eq!(
+        pair.server.seal(b"<message/>", &mut out),
+        Err(TlsError::Closed)
+    );
 }
