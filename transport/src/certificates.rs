@@ -302,7 +302,7 @@ impl Certificates {
             };
             let certificate = loader.load(paths);
             if let Some(certificate) = &certificate
-                && !files::covers(&certificate.key.cert[0], domain)
+                && !files::covers(&certificate.key.cert[0], below, &name)
             {
                 tracing::warn!(%domain, path = %paths.cert.display(), "certificate is not for its domain");
             }

@@ -123,6 +123,10 @@ impl UnbufferedRecords {
         let first = !self.answered;
         self.answered |= out.len() > out_before;
         outcome.map_err(|error| {
+            if self.writing == Writing::Closed {
+                // Nothing follows close_notify, not even an alert.
+                out.truncate(out_before);
+            }
             self.fail();
             TlsError::from_rustls(error, first)
         })
