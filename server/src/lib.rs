@@ -1,3 +1,4 @@
 //! The XMPP node.
 pub mod fault;
+pub mod modules;
 pub mod storage;
