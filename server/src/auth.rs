@@ -145,7 +145,9 @@ impl Auth {
                 self.store.credentials(account.local().unwrap_or_default(), account.domain()).await?
             }
         };
-        let invented = || ScramKeys::invented(&self.secret, name, hash, self.settings.iterations);
+        let known = account.map_or(name, BareJid::as_str);
+        let invented =
+            || ScramKeys::invented(&self.secret, known, hash, self.settings.iterations);
         let Some(Credentials { password, pass_details }) = credentials else {
             return Ok(invented());
         };
@@ -178,31 +180,26 @@ impl Auth {
                 return Ok(true);
             }
         }
-        let Some(password) = protocol::jid::prepare_password(password) else { return Ok(false) };
-        let password = password.into_owned();
-        let hash = self.settings.hashes.first().copied().unwrap_or(ScramHash::Sha256);
-        let details = self
-            .store
-            .credentials(account.local().unwrap_or_default(), account.domain())
-            .await?
-            .map(|credentials| (credentials.password, credentials.pass_details));
-        let keys = match details {
-            Some((plain, None)) => {
-                let salt = [0_u8; 16];
-                let iterations = self.settings.iterations;
-                self.hash(move || ScramKeys::derive(hash, &plain, &salt, iterations)).await?
+        let name = account.local().unwrap_or_default();
+        let details = match self.store.credentials(name, account.domain()).await? {
+            Some(Credentials { password: _, pass_details: Some(details) }) => {
+                PassDetails::parse(&details).ok()
             }
-            Some((_, Some(details))) => PassDetails::parse(&details)
-                .ok()
-                .and_then(|details| details.keys().first().cloned())
-                .unwrap_or_else(|| self.invented(account, hash)),
-            None => self.invented(account, hash),
+            Some(Credentials { password: stored, pass_details: None }) => {
+                let hashes = self.settings.hashes.clone();
+                let iterations = self.settings.iterations;
+                let derive = move || PassDetails::derive(&stored, &hashes, iterations, &[0; 16]);
+                Some(self.hash(derive).await?)
+            }
+            None => None,
         };
-        self.hash(move || keys.verify_password(&password)).await
-    }
-
-    fn invented(&self, account: &BareJid, hash: ScramHash) -> ScramKeys {
-        ScramKeys::invented(&self.secret, account.as_str(), hash, self.settings.iterations)
+        // An unknown user costs the same as a wrong password.
+        let details = details.unwrap_or_else(|| {
+            let Settings { hashes, iterations, .. } = &self.settings;
+            PassDetails::invented(&self.secret, account.as_str(), hashes, *iterations)
+        });
+        let password = password.to_owned();
+        self.hash(move || details.verify_password(&password)).await
     }
 
     /// Runs password hashing beside the session tasks, a few at a time.

@@ -1,4 +1,5 @@
 //! tmp
+pub mod store;
 pub use super::config::Empty as Config;
 use super::{Needs, Start, StartError};
 pub fn needs(_c: &Config) -> Needs { Needs::none() }

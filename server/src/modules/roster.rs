@@ -1,4 +1,6 @@
 //! tmp
+pub mod store;
+pub mod subscription;
 pub use super::config::Empty as Config;
 use super::{Needs, Start, StartError};
 pub fn needs(_c: &Config) -> Needs { Needs::none() }
