@@ -10,7 +10,8 @@ use rustls::unbuffered::{
     UnbufferedStatus, WriteTraffic,
 };
 use rustls::{
-    ContentType, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersion, ServerConfig,
+    CipherSuite, ContentType, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersion,
+    ServerConfig,
 };
 use tokio::time::Instant;
 
@@ -286,12 +287,7 @@ impl TlsRecords for UnbufferedRecords {
                 ProtocolVersion::TLSv1_3 => TlsVersion::Tls13,
                 _ => TlsVersion::Tls12,
             },
-            cipher_suite: self
-                .connection
-                .negotiated_cipher_suite()?
-                .suite()
-                .as_str()
-                .unwrap_or("unknown"),
+            cipher_suite: suite_name(self.connection.negotiated_cipher_suite()?.suite()),
             resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
             server_name: observed.server_name,
             alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
@@ -427,6 +423,16 @@ fn next_record(buffer: &[u8]) -> Option<usize> {
             (record_bytes <= buffer.len()).then_some(record_bytes)
         }
         _ => None,
+    }
+}
+
+/// The name at IANA. rustls has names of its own for those of TLS 1.3.
+fn suite_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite.as_str().unwrap_or("unknown"),
     }
 }
 
