@@ -10,8 +10,7 @@ use rustls::unbuffered::{
     UnbufferedStatus, WriteTraffic,
 };
 use rustls::{
-    CipherSuite, ContentType, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersion,
-    ServerConfig,
+    CipherSuite, ContentType, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig,
 };
 use tokio::time::Instant;
 
@@ -450,12 +449,6 @@ impl TlsError {
             Error::NoApplicationProtocol => Self::NoApplicationProtocol,
             Error::PeerIncompatible(why) => Self::Incompatible(format!("{why:?}")),
             Error::AlertReceived(alert) => Self::AlertReceived(format!("{alert:?}")),
-            Error::PeerMisbehaved(
-                PeerMisbehaved::TooManyEmptyFragments
-                | PeerMisbehaved::TooManyKeyUpdateRequests
-                | PeerMisbehaved::TooManyRenegotiationRequests
-                | PeerMisbehaved::TooManyWarningAlertsReceived,
-            ) => Self::Limit(TlsLimit::EmptyRecords),
             Error::General(_)
             | Error::FailedToGetCurrentTime
             | Error::FailedToGetRandomBytes
