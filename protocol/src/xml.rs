@@ -60,7 +60,7 @@ impl StreamReader {
     pub fn restart(&mut self) { todo!() }
     /// The next item. Takes from the front of `input` what it has read; `Ok(None)` means that all of `input` is taken
     /// and more is needed: the unfinished element is kept inside.
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, StreamError> { todo!() }
+    pub fn next<'r, 'i: 'r>(&'r mut self, input: &mut &'i [u8]) -> Result<Option<Item<'r>>, StreamError> { todo!() }
     /// An element is open or a token is cut.
     pub fn is_inside(&self) -> bool { todo!() }
     /// Bytes held on the heap for an unfinished element.
@@ -93,7 +93,11 @@ pub struct Stamp<'a> {
     pub from: JidRef<'a>,
     /// `xml:lang` of the sender's stream header.
     pub lang: Option<&'a str>,
+    /// x
+    pub is_ours: &'a dyn Fn(&str) -> bool,
 }
+/// x
+pub fn escape_attribute(_: &str, _: &mut Vec<u8>) { todo!() }
 
 /// A stanza that is well-formed but cannot be routed.
 #[derive(Debug)]

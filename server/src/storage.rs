@@ -1,0 +1,548 @@
+//! The database: one writer that commits in groups, a few readers, every statement named, timed and bound.
+//!
+//! A store (`AccountStore` and others) holds a [`Db`], declares its statements once with [`statements!`] and calls
+//! [`Db::fetch_all`], [`Db::fetch_optional`], [`Db::execute`] or [`Db::transaction`]. Nothing outside this folder
+//! names the driver.
+//!
+//! What a write promises: when it returns `Ok`, it is committed and survives a killed process and a power cut. When it
+//! returns an error, it is undone, save for one case: an error of the commit itself leaves open whether the database
+//! has it. A write that stands in the queue happens even if its caller is dropped.
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Row as _;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::fault::Fault;
+
+pub mod accounts;
+pub mod in_flight;
+pub mod secrets;
+mod dialect;
+mod migrate;
+mod readers;
+mod timing;
+mod writer;
+
+pub use timing::Observer;
+
+use dialect::{Connection, Connector, DriverRow};
+use readers::Readers;
+use timing::Timing;
+use writer::Writer;
+
+/// Where the database is and how it is used.
+pub struct Options {
+    /// Where it is.
+    pub place: Place,
+    /// Connections that read at the same time; for a database in memory always one, shared with the writer.
+    pub readers: usize,
+    /// A statement that takes longer is logged with its name.
+    pub slow_query: Duration,
+    /// Who counts statements.
+    pub observer: Arc<dyn Observer>,
+}
+
+/// Where a database is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In memory, gone when the last [`Db`] is dropped.
+    Memory,
+    /// In this file, made with mode 0600 if it is missing; its folder must exist.
+    File(PathBuf),
+}
+
+/// Connections that read at the same time, unless the configuration says otherwise.
+pub const READERS_DEFAULT: usize = 4;
+/// A statement that takes longer than this is logged, in milliseconds.
+pub const SLOW_QUERY_MS_DEFAULT: u64 = 200;
+
+impl Options {
+    /// The defaults for a database at `place`.
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            readers: READERS_DEFAULT,
+            slow_query: Duration::from_millis(SLOW_QUERY_MS_DEFAULT),
+            observer: Arc::new(timing::Silent),
+        }
+    }
+}
+
+/// A database. Cheap to clone.
+#[derive(Clone)]
+pub struct Db(Arc<Shared>);
+
+struct Shared {
+    readers: Arc<Readers>,
+    writer: Writer,
+    timing: Arc<Timing>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Db {
+    /// Opens the database and starts its writer. The schema is as it was found: see [`Db::migrate`].
+    pub async fn open(options: Options) -> Result<Self, Error> {
+        const OPEN: &str = "open";
+        let connector = match &options.place {
+            Place::Memory => Connector::memory(),
+            Place::File(path) => {
+                make_private(path).map_err(|error| dialect::classify(OPEN, error.into()))?;
+                Connector::file(path)
+            }
+        };
+        // The writer comes first: it makes the file and puts it into its journal mode.
+        let timing = Arc::new(Timing::new(options.slow_query, options.observer));
+        let tasks = TaskTracker::new();
+        let stop = CancellationToken::new();
+        let first = connector
+            .open_writer()
+            .await
+            .map_err(|error| dialect::classify(OPEN, error))?;
+        let (readers, writer_connection) = if connector.is_memory() {
+            (Readers::new(connector.clone(), 1, vec![first]), None)
+        } else {
+            let mut idle = Vec::with_capacity(options.readers.max(1));
+            for _ in 0..options.readers.max(1) {
+                idle.push(
+                    connector
+                        .open_reader()
+                        .await
+                        .map_err(|error| dialect::classify(OPEN, error))?,
+                );
+            }
+            (
+                Readers::new(connector.clone(), idle.len(), idle),
+                Some(first),
+            )
+        };
+        let readers = Arc::new(readers);
+        let home = match writer_connection {
+            Some(connection) => writer::Home::Own {
+                connector,
+                connection: Some(connection),
+            },
+            None => writer::Home::Shared(Arc::clone(&readers)),
+        };
+        let writer = Writer::start(home, Arc::clone(&timing), &tasks, stop.clone());
+        Ok(Self(Arc::new(Shared {
+            readers,
+            writer,
+            timing,
+            tasks,
+            stop,
+        })))
+    }
+
+    /// Brings the schema up to date, each step in a transaction of its own. Two processes that start at once take
+    /// turns. A schema that is newer than this program is refused.
+    pub async fn migrate(&self) -> Result<(), Error> {
+        let known = dialect::MIGRATIONS;
+        for migration in known {
+            self.transaction("migrate", move |transaction| {
+                Box::pin(async move { migrate::apply(transaction, migration, known).await })
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    /// All rows of a statement. What it can return at most is said by the statement's `LIMIT` or by a limit on what
+    /// is stored.
+    pub async fn fetch_all<T>(
+        &self,
+        query: Query,
+        read: impl FnMut(&Row<'_>) -> Result<T, Error> + Send,
+    ) -> Result<Vec<T>, Error> {
+        let (name, started) = (query.statement.name, Instant::now());
+        let outcome = async {
+            let mut lease = self.0.readers.acquire(name).await?;
+            let outcome = fetch_all(lease.connection(name).await?, query, read).await;
+            lease.settle(&outcome);
+            outcome
+        }
+        .await;
+        self.0.timing.observe(name, started, outcome.is_ok());
+        outcome
+    }
+
+    /// The one row of a statement that has one at most.
+    pub async fn fetch_optional<T>(
+        &self,
+        query: Query,
+        read: impl FnOnce(&Row<'_>) -> Result<T, Error> + Send,
+    ) -> Result<Option<T>, Error> {
+        let (name, started) = (query.statement.name, Instant::now());
+        let outcome = async {
+            let mut lease = self.0.readers.acquire(name).await?;
+            let outcome = fetch_optional(lease.connection(name).await?, query, read).await;
+            lease.settle(&outcome);
+            outcome
+        }
+        .await;
+        self.0.timing.observe(name, started, outcome.is_ok());
+        outcome
+    }
+
+    /// Runs one statement that writes and returns, after the commit, how many rows it changed. Waits while the queue
+    /// of the writer is full.
+    pub async fn execute(&self, query: Query) -> Result<u64, Error> {
+        let name = query.statement.name;
+        let (answer, committed) = oneshot::channel();
+        self.0
+            .writer
+            .submit(writer::Job::statement(query, answer))
+            .await?;
+        committed.await.unwrap_or(Err(Error::Unavailable {
+            query: name,
+            cause: Cause::Closed,
+        }))
+    }
+
+    /// Runs several statements that belong together and returns, after the commit, what `work` returned. If `work`
+    /// returns an error, all it did is undone. It may share its transaction with other jobs but sees them only whole,
+    /// as all writes happen one after the other. Waits while the queue of the writer is full.
+    pub async fn transaction<T, W>(&self, name: &'static str, work: W) -> Result<T, Error>
+    where
+        T: Send + 'static,
+        W: for<'t> FnOnce(&'t mut Transaction<'_>) -> Work<'t, T> + Send + 'static,
+    {
+        let (answer, committed) = oneshot::channel();
+        self.0
+            .writer
+            .submit(writer::Job::work(name, work, answer))
+            .await?;
+        committed.await.unwrap_or(Err(Error::Unavailable {
+            query: name,
+            cause: Cause::Closed,
+        }))
+    }
+
+    /// Finishes the writes that are queued, refuses new ones and closes the file. Reads go on as long as somebody
+    /// holds the database.
+    pub async fn close(&self) {
+        self.0.stop.cancel();
+        self.0.tasks.close();
+        self.0.tasks.wait().await;
+    }
+}
+
+/// Makes the file before SQLite does, readable by nobody else: it holds credentials.
+fn make_private(path: &std::path::Path) -> std::io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map(drop)
+}
+
+/// A statement: its name in metrics and logs, and its text. Made by [`statements!`] alone, so that each stands in the
+/// list of its store, which a test prepares.
+#[derive(Debug)]
+pub struct Statement {
+    name: &'static str,
+    sql: &'static str,
+}
+
+impl Statement {
+    /// Only for [`statements!`].
+    pub(crate) const fn new(name: &'static str, sql: &'static str) -> Self {
+        Self { name, sql }
+    }
+
+    /// The name in metrics and logs.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The statement with values for `$1`, `$2` ….
+    pub(crate) fn bind<const COUNT: usize>(&'static self, values: [Value; COUNT]) -> Query {
+        Query {
+            statement: self,
+            values: values.into(),
+        }
+    }
+}
+
+/// Declares the statements of a store: a constant for each, and the list `STATEMENTS` of all.
+macro_rules! statements {
+    ($($(#[$doc:meta])* $constant:ident = $name:literal: $sql:expr;)+) => {
+        $(
+            $(#[$doc])*
+            const $constant: &$crate::storage::Statement = &$crate::storage::Statement::new($name, $sql);
+        )+
+        /// Every statement of this store.
+        #[cfg(test)]
+        const STATEMENTS: &[&$crate::storage::Statement] = &[$($constant),+];
+    };
+}
+pub(crate) use statements;
+
+/// A statement with its values.
+pub struct Query {
+    statement: &'static Statement,
+    values: Vec<Value>,
+}
+
+/// A value that goes into a statement.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Value {
+    /// SQL's NULL.
+    Null,
+    /// A whole number; also truth, as 0 and 1.
+    Integer(i64),
+    /// Text in UTF-8, kept byte for byte.
+    Text(String),
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(number)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(truth: bool) -> Self {
+        Self::Integer(truth.into())
+    }
+}
+
+impl<T: Into<Self>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
+
+/// A row of an answer. A value of another type than asked for is [`Error::Corrupt`].
+pub struct Row<'r> {
+    query: &'static str,
+    row: &'r DriverRow,
+}
+
+impl Row<'_> {
+    /// Text.
+    pub(crate) fn text(&self, column: usize) -> Result<String, Error> {
+        self.row.try_get(column).map_err(|_| self.corrupt(column))
+    }
+
+    /// Text or NULL.
+    pub(crate) fn optional_text(&self, column: usize) -> Result<Option<String>, Error> {
+        self.row.try_get(column).map_err(|_| self.corrupt(column))
+    }
+
+    /// A whole number.
+    pub(crate) fn integer(&self, column: usize) -> Result<i64, Error> {
+        self.row.try_get(column).map_err(|_| self.corrupt(column))
+    }
+
+    /// A count or a size, which cannot be negative.
+    pub(crate) fn count(&self, column: usize) -> Result<u64, Error> {
+        u64::try_from(self.integer(column)?).map_err(|_| self.corrupt(column))
+    }
+
+    /// The error that says that a value of this row has no meaning.
+    pub(crate) fn corrupt(&self, column: usize) -> Error {
+        Error::Corrupt {
+            query: self.query,
+            cause: Cause::Value { column },
+        }
+    }
+}
+
+/// What [`Db::transaction`] runs.
+pub type Work<'t, T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send + 't>>;
+
+/// The statements of one job, which are committed or undone together.
+pub struct Transaction<'c> {
+    connection: &'c mut Connection,
+}
+
+impl Transaction<'_> {
+    /// As [`Db::fetch_all`], within the transaction.
+    pub(crate) async fn fetch_all<T>(
+        &mut self,
+        query: Query,
+        read: impl FnMut(&Row<'_>) -> Result<T, Error> + Send,
+    ) -> Result<Vec<T>, Error> {
+        fetch_all(self.connection, query, read).await
+    }
+
+    /// As [`Db::fetch_optional`], within the transaction.
+    pub(crate) async fn fetch_optional<T>(
+        &mut self,
+        query: Query,
+        read: impl FnOnce(&Row<'_>) -> Result<T, Error> + Send,
+    ) -> Result<Option<T>, Error> {
+        fetch_optional(self.connection, query, read).await
+    }
+
+    /// Runs a statement and returns how many rows it changed.
+    pub(crate) async fn execute(&mut self, query: Query) -> Result<u64, Error> {
+        execute(self.connection, query).await
+    }
+}
+
+async fn fetch_all<T>(
+    connection: &mut Connection,
+    query: Query,
+    mut read: impl FnMut(&Row<'_>) -> Result<T, Error> + Send,
+) -> Result<Vec<T>, Error> {
+    let name = query.statement.name;
+    let arguments =
+        dialect::arguments(query.values).map_err(|error| dialect::classify(name, error))?;
+    let rows = sqlx::query_with(query.statement.sql, arguments)
+        .fetch_all(connection)
+        .await;
+    let rows = rows.map_err(|error| dialect::classify(name, error))?;
+    rows.iter()
+        .map(|row| read(&Row { query: name, row }))
+        .collect()
+}
+
+async fn fetch_optional<T>(
+    connection: &mut Connection,
+    query: Query,
+    read: impl FnOnce(&Row<'_>) -> Result<T, Error> + Send,
+) -> Result<Option<T>, Error> {
+    let name = query.statement.name;
+    let arguments =
+        dialect::arguments(query.values).map_err(|error| dialect::classify(name, error))?;
+    let row = sqlx::query_with(query.statement.sql, arguments)
+        .fetch_optional(connection)
+        .await;
+    let row = row.map_err(|error| dialect::classify(name, error))?;
+    row.map(|row| {
+        read(&Row {
+            query: name,
+            row: &row,
+        })
+    })
+    .transpose()
+}
+
+async fn execute(connection: &mut Connection, query: Query) -> Result<u64, Error> {
+    let name = query.statement.name;
+    let arguments =
+        dialect::arguments(query.values).map_err(|error| dialect::classify(name, error))?;
+    let done = sqlx::query_with(query.statement.sql, arguments)
+        .execute(connection)
+        .await;
+    done.map(|done| done.rows_affected())
+        .map_err(|error| dialect::classify(name, error))
+}
+
+/// Why the database did not do it.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The database cannot be reached, is full, locked for too long, or closed. Trying again later may help.
+    #[error("the database is not available for {query}")]
+    Unavailable {
+        /// Name of the statement.
+        query: &'static str,
+        /// What went wrong.
+        #[source]
+        cause: Cause,
+    },
+    /// A row with this key is there already.
+    #[error("{query} contradicts what is stored")]
+    Conflict {
+        /// Name of the statement.
+        query: &'static str,
+        /// What went wrong.
+        #[source]
+        cause: Cause,
+    },
+    /// What is stored has no meaning: somebody else wrote it, or the disk is at fault.
+    #[error("what {query} found is corrupt")]
+    Corrupt {
+        /// Name of the statement.
+        query: &'static str,
+        /// What went wrong.
+        #[source]
+        cause: Cause,
+    },
+}
+
+impl Error {
+    /// Whose fault it is.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Unavailable { .. } | Self::Corrupt { .. } => Fault::Ours,
+            Self::Conflict { .. } => Fault::Client,
+        }
+    }
+
+    /// Whether only the job that met this error is at fault, so that others of its batch may be committed.
+    fn concerns_one_job(&self) -> bool {
+        match self {
+            Self::Conflict { .. } => true,
+            Self::Unavailable { cause, .. } | Self::Corrupt { cause, .. } => {
+                !matches!(cause, Cause::Driver(_))
+            }
+        }
+    }
+}
+
+/// What is behind an [`Error`].
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Cause {
+    /// The driver's own error, shared by all jobs of a batch.
+    #[error(transparent)]
+    Driver(Arc<sqlx::Error>),
+    /// A value of the row has the wrong type or no meaning.
+    #[error("column {column} has a value without meaning")]
+    Value {
+        /// Index of the column, from 0.
+        column: usize,
+    },
+    /// The schema was made by a newer program.
+    #[error(
+        "the schema has version {found}, this program knows {known}: it is too old for this database"
+    )]
+    Newer {
+        /// Version of the schema.
+        found: i64,
+        /// The last version that we know.
+        known: i64,
+    },
+    /// Too many statements wait for a connection.
+    #[error("too many statements wait")]
+    Overloaded,
+    /// The database was closed.
+    #[error("the database was closed")]
+    Closed,
+    /// The job panicked.
+    #[error("the job panicked")]
+    Panicked,
+}
+
+impl Cause {
+    fn driver(error: sqlx::Error) -> Self {
+        Self::Driver(Arc::new(error))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,199 @@
+//! Accounts: table `users`, with MongooseIM's columns.
+//!
+//! `password` holds the password itself, or is empty when `pass_details` holds SCRAM keys. What these texts mean is
+//! the business of authentication; here they are only kept.
+use super::{Db, Error, Transaction, Value, statements};
+
+/// Accounts made in one transaction by [`AccountStore::create_many`]: others wait no longer than for so many.
+const CREATE_BATCH_MAX: usize = 500;
+/// Accounts that [`AccountStore::list`] returns at most.
+pub const LIST_MAX: u32 = 1_000;
+
+statements! {
+    CREDENTIALS = "account_credentials":
+        "SELECT \"password\", pass_details FROM users WHERE server = $1 AND username = $2";
+    EXISTS = "account_exists":
+        "SELECT 1 FROM users WHERE server = $1 AND username = $2";
+    COUNT = "account_count":
+        "SELECT COUNT(*) FROM users WHERE server = $1";
+    LIST = "account_list":
+        "SELECT username FROM users WHERE server = $1 ORDER BY username LIMIT $2 OFFSET $3";
+    CREATE = "account_create":
+        "INSERT INTO users (server, username, \"password\", pass_details) VALUES ($1, $2, $3, $4)";
+    CREATE_IF_MISSING = "account_create_if_missing":
+        "INSERT INTO users (server, username, \"password\", pass_details) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (server, username) DO NOTHING";
+    SET_PASSWORD = "account_set_password":
+        "UPDATE users SET \"password\" = $3, pass_details = $4 WHERE server = $1 AND username = $2";
+    REMOVE = "account_remove":
+        "DELETE FROM users WHERE server = $1 AND username = $2";
+}
+
+/// What an account is authenticated with. Has no `Debug`, so that it cannot end up in a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// The password, or empty if there are SCRAM keys.
+    pub password: String,
+    /// SCRAM keys in MongooseIM's encoding.
+    pub pass_details: Option<String>,
+}
+
+/// An account to be made.
+#[derive(Clone)]
+pub struct NewAccount {
+    /// The local part, prepared.
+    pub username: String,
+    /// The domain, prepared.
+    pub domain: String,
+    /// What it is authenticated with.
+    pub credentials: Credentials,
+}
+
+/// The accounts of all domains. Local parts and domains are in normal form (RFC 7622); they are compared byte by byte.
+#[derive(Clone)]
+pub struct AccountStore {
+    db: Db,
+}
+
+impl AccountStore {
+    /// The accounts in `db`.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// What the account is authenticated with; None if there is no such account. One statement.
+    pub async fn credentials(
+        &self,
+        username: &str,
+        domain: &str,
+    ) -> Result<Option<Credentials>, Error> {
+        let query = CREDENTIALS.bind([domain.into(), username.into()]);
+        self.db
+            .fetch_optional(query, |row| {
+                Ok(Credentials {
+                    password: row.text(0)?,
+                    pass_details: row.optional_text(1)?,
+                })
+            })
+            .await
+    }
+
+    /// Whether there is such an account.
+    pub async fn exists(&self, username: &str, domain: &str) -> Result<bool, Error> {
+        let query = EXISTS.bind([domain.into(), username.into()]);
+        Ok(self.db.fetch_optional(query, |_| Ok(())).await?.is_some())
+    }
+
+    /// Accounts of the domain.
+    pub async fn count(&self, domain: &str) -> Result<u64, Error> {
+        let count = self
+            .db
+            .fetch_optional(COUNT.bind([domain.into()]), |row| row.count(0))
+            .await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// Local parts of the accounts of the domain in order of their bytes, at most [`LIST_MAX`], after the first
+    /// `offset`.
+    pub async fn list(&self, domain: &str, limit: u32, offset: u64) -> Result<Vec<String>, Error> {
+        let limit = i64::from(limit.min(LIST_MAX));
+        let offset = i64::try_from(offset).unwrap_or(i64::MAX);
+        self.db
+            .fetch_all(
+                LIST.bind([domain.into(), limit.into(), offset.into()]),
+                |row| row.text(0),
+            )
+            .await
+    }
+
+    /// Makes an account. [`Error::Conflict`] if it exists.
+    pub async fn create(&self, account: NewAccount) -> Result<(), Error> {
+        self.db.execute(CREATE.bind(values(account))).await?;
+        Ok(())
+    }
+
+    /// Makes those accounts that do not exist yet and tells for each, in order, whether it was made. Commits every
+    /// few hundred: after an error, the first ones may have been made.
+    pub async fn create_many(&self, accounts: Vec<NewAccount>) -> Result<Vec<bool>, Error> {
+        let mut made = Vec::with_capacity(accounts.len());
+        let mut accounts = accounts.into_iter();
+        loop {
+            let batch: Vec<_> = accounts.by_ref().take(CREATE_BATCH_MAX).collect();
+            if batch.is_empty() {
+                return Ok(made);
+            }
+            let outcome = self.db.transaction("account_create_many", |transaction| {
+                Box::pin(async move {
+                    let mut made = Vec::with_capacity(batch.len());
+                    for account in batch {
+                        made.push(
+                            transaction
+                                .execute(CREATE_IF_MISSING.bind(values(account)))
+                                .await?
+                                == 1,
+                        );
+                    }
+                    Ok(made)
+                })
+            });
+            made.append(&mut outcome.await?);
+        }
+    }
+
+    /// Replaces what the account is authenticated with. False if there is no such account.
+    pub async fn set_password(
+        &self,
+        username: &str,
+        domain: &str,
+        credentials: Credentials,
+    ) -> Result<bool, Error> {
+        let account = NewAccount {
+            username: username.to_owned(),
+            domain: domain.to_owned(),
+            credentials,
+        };
+        Ok(self.db.execute(SET_PASSWORD.bind(values(account))).await? == 1)
+    }
+
+    /// Removes the account and every row that belongs to it, in one transaction. False if there was no such account;
+    /// rows that an account of this name left behind are removed all the same.
+    pub async fn remove(&self, username: &str, domain: &str) -> Result<bool, Error> {
+        let (username, domain) = (username.to_owned(), domain.to_owned());
+        self.db
+            .transaction("account_remove", move |transaction| {
+                Box::pin(async move { remove(transaction, &username, &domain).await })
+            })
+            .await
+    }
+}
+
+fn values(account: NewAccount) -> [Value; 4] {
+    let NewAccount {
+        username,
+        domain,
+        credentials: Credentials {
+            password,
+            pass_details,
+        },
+    } = account;
+    [
+        domain.into(),
+        username.into(),
+        password.into(),
+        pass_details.into(),
+    ]
+}
+
+async fn remove(
+    transaction: &mut Transaction<'_>,
+    username: &str,
+    domain: &str,
+) -> Result<bool, Error> {
+    Ok(transaction
+        .execute(REMOVE.bind([domain.into(), username.into()]))
+        .await?
+        == 1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,196 @@
+//! What is particular to one variety of SQL: everything that a second database would have to say differently stands
+//! in this file, so that stores and the rest of `storage` never name a driver.
+//!
+//! SQL texts number their parameters `$1`, `$2` …, which SQLite and PostgreSQL both take; they use only
+//! `INSERT … ON CONFLICT`, `LIMIT` and integer booleans, and put names that are reserved words in quotes.
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::Connection as _;
+use sqlx::sqlite::{
+    SqliteArguments, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteRow,
+    SqliteSynchronous,
+};
+
+use super::{Cause, Error, Value};
+
+/// A connection of the driver.
+pub(super) type Connection = SqliteConnection;
+/// A row of the driver.
+pub(super) type DriverRow = SqliteRow;
+
+/// How long a statement waits for the lock of another process (a backup, an administrator's shell).
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The write-ahead log is cut back to this size when it was longer, in bytes: a burst does not keep the disk full.
+const WAL_BYTES_MAX: &str = "67108864";
+/// Prepared statements kept for each connection; more than we have, so that none is ever prepared twice.
+const STATEMENTS_MAX: usize = 256;
+
+/// Starts a transaction that will write. The lock is taken now, as a deferred one that reads first and writes then
+/// fails at once when another process wrote in between.
+pub(super) const BEGIN_WRITE: &str = "BEGIN IMMEDIATE";
+pub(super) const COMMIT: &str = "COMMIT";
+pub(super) const ROLLBACK: &str = "ROLLBACK";
+/// Encloses the statements of one job within the transaction of its batch.
+pub(super) const SAVEPOINT: &str = "SAVEPOINT job";
+pub(super) const ROLLBACK_TO_SAVEPOINT: &str = "ROLLBACK TO job";
+pub(super) const RELEASE_SAVEPOINT: &str = "RELEASE job";
+
+/// The table of the migrations that were applied.
+pub(super) const CREATE_MIGRATIONS: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
+    version INTEGER NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL,
+    applied_at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP
+) STRICT";
+
+/// One step of the schema. A step that was released is never edited: a later one changes what it made.
+pub(super) struct Migration {
+    pub(super) version: i64,
+    pub(super) name: &'static str,
+    pub(super) sql: &'static str,
+}
+
+/// All steps, in order.
+pub(super) const MIGRATIONS: &[Migration] = &[Migration {
+    version: 1,
+    name: "accounts",
+    sql: include_str!("../../migrations/sqlite/0001_accounts.sql"),
+}];
+
+/// Opens connections to one database.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    options: Arc<SqliteConnectOptions>,
+    is_memory: bool,
+}
+
+impl Connector {
+    /// A database file, made if it is missing.
+    ///
+    /// Durability: `synchronous = FULL`, so the log is flushed to the disk before a `COMMIT` returns. With SQLite's
+    /// usual choice for this journal mode, `NORMAL`, a committed row survives a killed process but not a power cut,
+    /// and we acknowledge what is committed. Group commit pays one flush for a whole batch.
+    pub(super) fn file(path: &Path) -> Self {
+        let options = common_options()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .pragma("journal_size_limit", WAL_BYTES_MAX);
+        Self {
+            options: Arc::new(options),
+            is_memory: false,
+        }
+    }
+
+    /// A database that is gone with its only connection.
+    pub(super) fn memory() -> Self {
+        Self {
+            options: Arc::new(common_options().filename(":memory:")),
+            is_memory: true,
+        }
+    }
+
+    /// Whether the database lives in its one connection, which must be shared and never be replaced.
+    pub(super) fn is_memory(&self) -> bool {
+        self.is_memory
+    }
+
+    /// A connection that may write.
+    pub(super) async fn open_writer(&self) -> Result<Connection, sqlx::Error> {
+        SqliteConnection::connect_with(&self.options).await
+    }
+
+    /// A connection that may only read, unless it is the only one.
+    pub(super) async fn open_reader(&self) -> Result<Connection, sqlx::Error> {
+        if self.is_memory {
+            return self.open_writer().await;
+        }
+        SqliteConnection::connect_with(&self.options.as_ref().clone().pragma("query_only", "ON"))
+            .await
+    }
+}
+
+fn common_options() -> SqliteConnectOptions {
+    use sqlx::ConnectOptions as _;
+    SqliteConnectOptions::new()
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .statement_cache_capacity(STATEMENTS_MAX)
+        // A database file that was tampered with cannot make us call functions by its schema.
+        .pragma("trusted_schema", "OFF")
+        .pragma("temp_store", "MEMORY")
+        // We measure and log ourselves, with the statement's name and never its text.
+        .disable_statement_logging()
+}
+
+/// The values of a query in the driver's form.
+pub(super) fn arguments(values: Vec<Value>) -> Result<SqliteArguments, sqlx::Error> {
+    use sqlx::Arguments as _;
+    let mut arguments = SqliteArguments::default();
+    arguments.reserve(values.len(), 0);
+    for value in values {
+        match value {
+            Value::Null => arguments.add(None::<i64>),
+            Value::Integer(number) => arguments.add(number),
+            Value::Text(text) => arguments.add(text),
+        }
+        .map_err(sqlx::Error::Encode)?;
+    }
+    Ok(arguments)
+}
+
+/// What an error of the driver means to a caller.
+pub(super) fn classify(query: &'static str, error: sqlx::Error) -> Error {
+    match &error {
+        sqlx::Error::Database(database)
+            if database.is_unique_violation()
+                || database.is_foreign_key_violation()
+                || database.is_check_violation() =>
+        {
+            Error::Conflict {
+                query,
+                cause: Cause::driver(error),
+            }
+        }
+        sqlx::Error::Database(database) if is_corrupt(database.code().as_deref()) => {
+            Error::Corrupt {
+                query,
+                cause: Cause::driver(error),
+            }
+        }
+        sqlx::Error::ColumnDecode { .. }
+        | sqlx::Error::Decode(_)
+        | sqlx::Error::ColumnNotFound(_) => Error::Corrupt {
+            query,
+            cause: Cause::driver(error),
+        },
+        _ => Error::Unavailable {
+            query,
+            cause: Cause::driver(error),
+        },
+    }
+}
+
+/// SQLITE_CORRUPT and SQLITE_NOTADB; the low byte is the code, the rest says where it was found.
+fn is_corrupt(code: Option<&str>) -> bool {
+    const CORRUPT: u32 = 11;
+    const NOT_A_DATABASE: u32 = 26;
+    code.and_then(|code| code.parse::<u32>().ok())
+        .is_some_and(|code| matches!(code & 0xff, CORRUPT | NOT_A_DATABASE))
+}
+
+/// How the database would run a statement, one line per step: tests look for scans of whole tables.
+#[cfg(test)]
+pub(super) async fn query_plan(
+    connection: &mut Connection,
+    statement: &super::Statement,
+) -> Result<Vec<String>, sqlx::Error> {
+    use sqlx::{AssertSqlSafe, Row as _};
+    let text = format!("EXPLAIN QUERY PLAN {}", statement.sql);
+    let rows = sqlx::query(AssertSqlSafe(text))
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| row.try_get::<String, _>(3)).collect()
+}
