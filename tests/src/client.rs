@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::sasl::scram::{ClientBinding, ScramClient, ScramHash, random_nonce};
+use protocol::sasl::{ClientBinding, ScramClient, ScramHash, random_nonce};
 use protocol::{Element, ns, sasl};
 
 use crate::wire::{Event, Wire};
@@ -112,9 +112,14 @@ impl Client {
         }
         self.open_stream().await?;
         if security == Security::StartTls {
-            self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>").await?;
+            self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
+                .await?;
             let answer = self.next_element().await?;
-            ensure!(answer.is("proceed", ns::TLS), "STARTTLS was answered with {}", answer.to_xml());
+            ensure!(
+                answer.is("proceed", ns::TLS),
+                "STARTTLS was answered with {}",
+                answer.to_xml()
+            );
             self.wire.start_tls(&domain, None).await?;
             self.open_stream().await?;
         }
@@ -134,46 +139,86 @@ impl Client {
             other => bail!("expected a stream header, got {other:?}"),
         }
         let features = self.next_element().await?;
-        ensure!(features.is("features", ns::STREAM), "expected features, got {}", features.to_xml());
+        ensure!(
+            features.is("features", ns::STREAM),
+            "expected features, got {}",
+            features.to_xml()
+        );
         self.features = Some(features);
         Ok(())
     }
 
     /// SASL with the strongest SCRAM that is offered.
     pub async fn authenticate(&mut self) -> Result<()> {
-        let hash = self.strongest_scram().context("no SCRAM mechanism is offered")?;
-        let Account { local, password, .. } = self.account.clone();
-        let mut scram = ScramClient::new(hash, ClientBinding::None, &local, &password, &random_nonce());
+        let hash = self
+            .strongest_scram()
+            .context("no SCRAM mechanism is offered")?;
+        let Account {
+            local, password, ..
+        } = self.account.clone();
+        let mut scram = ScramClient::new(
+            hash,
+            ClientBinding::None,
+            &local,
+            &password,
+            &random_nonce(),
+        );
         let first = sasl::encode_base64(&scram.first());
         let mechanism = hash.name();
-        self.send(&format!("<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{first}</auth>")).await?;
+        self.send(&format!(
+            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{first}</auth>"
+        ))
+        .await?;
         let challenge = self.next_element().await?;
-        ensure!(challenge.is("challenge", ns::SASL), "expected a challenge, got {}", challenge.to_xml());
+        ensure!(
+            challenge.is("challenge", ns::SASL),
+            "expected a challenge, got {}",
+            challenge.to_xml()
+        );
         let response = scram.respond(&decode(&challenge)?)?;
         let response = sasl::encode_base64(&response);
-        self.send(&format!("<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>")).await?;
+        self.send(&format!(
+            "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"
+        ))
+        .await?;
         let success = self.next_element().await?;
-        ensure!(success.is("success", ns::SASL), "login failed: {}", success.to_xml());
+        ensure!(
+            success.is("success", ns::SASL),
+            "login failed: {}",
+            success.to_xml()
+        );
         scram.verify(&decode(&success)?)?;
         Ok(())
     }
 
     fn strongest_scram(&self) -> Option<ScramHash> {
         let mechanisms = self.features.as_ref()?.child("mechanisms", ns::SASL)?;
-        let offered: Vec<String> = mechanisms.elements().map(|mechanism| mechanism.text().into_owned()).collect();
-        ScramHash::ALL.into_iter().rev().find(|hash| offered.iter().any(|name| name == hash.name()))
+        let offered: Vec<String> = mechanisms
+            .elements()
+            .map(|mechanism| mechanism.text().into_owned())
+            .collect();
+        ScramHash::ALL
+            .into_iter()
+            .rev()
+            .find(|hash| offered.iter().any(|name| name == hash.name()))
     }
 
     /// RFC 6120 section 7.
     pub async fn bind(&mut self, resource: Option<&str>) -> Result<()> {
-        let wish = resource.map(|name| format!("<resource>{}</resource>", escape(name))).unwrap_or_default();
+        let wish = resource
+            .map(|name| format!("<resource>{}</resource>", escape(name)))
+            .unwrap_or_default();
         self.send(&format!(
             "<iq type='set' id='bind'><bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'>{wish}</bind></iq>"
         ))
         .await?;
         let answer = self.next_element().await?;
-        let bound = answer.child("bind", ns::BIND).and_then(|bind| bind.child("jid", ns::BIND));
-        let Some(jid) = bound else { bail!("bind was answered with {}", answer.to_xml()) };
+        let bound = answer
+            .child("bind", ns::BIND)
+            .and_then(|bind| bind.child("jid", ns::BIND));
+        let Some(jid) = bound else {
+            bail!("bind was answered with {}", answer.to_xml())
+        };
         self.jid = jid.text().into_owned();
         self.stage = Stage::Bound;
         Ok(())
@@ -210,7 +255,8 @@ impl Client {
 
     /// Sends bytes as they are.
     pub async fn send_bytes(&mut self, bytes: &[u8]) -> Result<()> {
-        self.transcript.push(format!(">> {}", shortened(&String::from_utf8_lossy(bytes))));
+        self.transcript
+            .push(format!(">> {}", shortened(&String::from_utf8_lossy(bytes))));
         self.wire.send(bytes).await
     }
 
@@ -262,8 +308,14 @@ impl Client {
             self.ask_acknowledgement().await?;
         } else {
             let domain = self.account.domain.clone();
-            self.send(&format!("<iq type='get' id='{id}' to='{domain}'><ping xmlns='urn:xmpp:ping'/></iq>")).await?;
-            self.await_element(|element| element.is("iq", ns::CLIENT) && element.attr("id") == Some(&id)).await?;
+            self.send(&format!(
+                "<iq type='get' id='{id}' to='{domain}'><ping xmlns='urn:xmpp:ping'/></iq>"
+            ))
+            .await?;
+            self.await_element(|element| {
+                element.is("iq", ns::CLIENT) && element.attr("id") == Some(&id)
+            })
+            .await?;
         }
         Ok(())
     }
@@ -271,8 +323,13 @@ impl Client {
     /// Asks with `<r/>` (XEP-0198) and returns the answer's `h`. What comes before it goes to the inbox.
     pub async fn ask_acknowledgement(&mut self) -> Result<String> {
         self.send("<r xmlns='urn:xmpp:sm:3'/>").await?;
-        let answer = self.await_element(|element| element.is("a", ns::STREAM_MANAGEMENT)).await?;
-        answer.attr("h").map(str::to_owned).with_context(|| format!("no h in {}", answer.to_xml()))
+        let answer = self
+            .await_element(|element| element.is("a", ns::STREAM_MANAGEMENT))
+            .await?;
+        answer
+            .attr("h")
+            .map(str::to_owned)
+            .with_context(|| format!("no h in {}", answer.to_xml()))
     }
 
     /// Waits for an element; what comes before it goes to the inbox.
@@ -302,7 +359,9 @@ impl Client {
         self.send("</stream:stream>").await?;
         loop {
             match self.next_event().await? {
-                Event::Element(element) => self.transcript.push(format!("-- unread {}", element.to_xml())),
+                Event::Element(element) => self
+                    .transcript
+                    .push(format!("-- unread {}", element.to_xml())),
                 Event::Header(_) => bail!("a stream header came"),
                 Event::Close | Event::End => break,
             }
@@ -324,12 +383,17 @@ impl Client {
 }
 
 fn decode(element: &Element) -> Result<Vec<u8>> {
-    sasl::decode_base64(&element.text()).map_err(|error| anyhow::anyhow!("no base64 in {}: {error:?}", element.to_xml()))
+    sasl::decode_base64(&element.text())
+        .map_err(|error| anyhow::anyhow!("no base64 in {}: {error:?}", element.to_xml()))
 }
 
 /// Escapes text for an attribute value or character data.
 pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('\'', "&apos;").replace('"', "&quot;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('\'', "&apos;")
+        .replace('"', "&quot;")
 }
 
 /// A long text is not worth reading in a report.

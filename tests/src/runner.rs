@@ -26,11 +26,21 @@ const ACK_QUESTION_MS: u64 = 10;
 
 /// Plays all steps. The error names the line, what differed, and what each client saw last.
 pub async fn play(scenario: &Scenario, target: &Target) -> Result<()> {
-    let mut stage = Stage { scenario, target, clients: BTreeMap::new(), left: Vec::new(), captures: Captures::new() };
+    let mut stage = Stage {
+        scenario,
+        target,
+        clients: BTreeMap::new(),
+        left: Vec::new(),
+        captures: Captures::new(),
+    };
     for step in &scenario.steps {
         if let Err(error) = stage.perform(step).await {
             let transcripts = stage.transcripts();
-            return Err(anyhow!("line {}: `{}`: {error:#}\n{transcripts}", step.line, step.text));
+            return Err(anyhow!(
+                "line {}: `{}`: {error:#}\n{transcripts}",
+                step.line,
+                step.text
+            ));
         }
     }
     if let Err(error) = stage.expect_silence().await {
@@ -61,7 +71,9 @@ impl<'a> Stage<'a> {
                         self.enter(name, spec, verb).await
                     }
                     Verb::Receive(patterns) => self.receive(name, patterns).await,
-                    Verb::ReceiveInAnyOrder(patterns) => self.receive_in_any_order(name, patterns).await,
+                    Verb::ReceiveInAnyOrder(patterns) => {
+                        self.receive_in_any_order(name, patterns).await
+                    }
                     Verb::ReceiveNothing => {
                         self.fence_all().await?;
                         expect_empty_inbox(name, self.client(name)?)
@@ -84,7 +96,8 @@ impl<'a> Stage<'a> {
                         self.leave(name)
                     }
                     Verb::Send(template) => {
-                        let text = expect::fill(template, &self.captures).map_err(anyhow::Error::msg)?;
+                        let text =
+                            expect::fill(template, &self.captures).map_err(anyhow::Error::msg)?;
                         self.client(name)?.send(&text).await
                     }
                     Verb::ReceiveHeader(pattern) => self.receive_header(name, pattern).await,
@@ -95,7 +108,9 @@ impl<'a> Stage<'a> {
     }
 
     fn client(&mut self, name: &str) -> Result<&mut Client> {
-        self.clients.get_mut(name).with_context(|| format!("{name} is not connected"))
+        self.clients
+            .get_mut(name)
+            .with_context(|| format!("{name} is not connected"))
     }
 
     fn leave(&mut self, name: &str) -> Result<()> {
@@ -110,7 +125,8 @@ impl<'a> Stage<'a> {
         let client = match verb {
             Verb::Dial => Client::dial(self.target.address(Security::None), account).await?,
             Verb::DialTls => {
-                let mut client = Client::dial(self.target.address(Security::DirectTls), account).await?;
+                let mut client =
+                    Client::dial(self.target.address(Security::DirectTls), account).await?;
                 client.start_tls(Some("xmpp-client")).await?;
                 client
             }
@@ -118,7 +134,10 @@ impl<'a> Stage<'a> {
             Verb::ComeOnline => come_online(self.target, spec).await?,
             _ => Client::connect(address, account, resource, spec.security).await?,
         };
-        ensure!(self.clients.insert(name, client).is_none(), "{name} is connected already");
+        ensure!(
+            self.clients.insert(name, client).is_none(),
+            "{name} is connected already"
+        );
         Ok(())
     }
 
@@ -128,12 +147,20 @@ impl<'a> Stage<'a> {
         let mut first = come_online(self.target, &with_resource(specs[0], "setup")).await?;
         let mut second = come_online(self.target, &with_resource(specs[1], "setup")).await?;
         let (first_jid, second_jid) = (specs[0].account.bare(), specs[1].account.bare());
-        first.send(&format!("<presence type='subscribe' to='{second_jid}'/>")).await?;
+        first
+            .send(&format!("<presence type='subscribe' to='{second_jid}'/>"))
+            .await?;
         first.fence().await?;
-        second.send(&format!("<presence type='subscribed' to='{first_jid}'/>")).await?;
-        second.send(&format!("<presence type='subscribe' to='{first_jid}'/>")).await?;
+        second
+            .send(&format!("<presence type='subscribed' to='{first_jid}'/>"))
+            .await?;
+        second
+            .send(&format!("<presence type='subscribe' to='{first_jid}'/>"))
+            .await?;
         second.fence().await?;
-        first.send(&format!("<presence type='subscribed' to='{second_jid}'/>")).await?;
+        first
+            .send(&format!("<presence type='subscribed' to='{second_jid}'/>"))
+            .await?;
         first.fence().await?;
         second.fence().await?;
         first.disconnect().await?;
@@ -142,10 +169,19 @@ impl<'a> Stage<'a> {
 
     async fn receive(&mut self, name: &str, patterns: &[Element]) -> Result<()> {
         for pattern in patterns {
-            let client = self.clients.get_mut(name).with_context(|| format!("{name} is not connected"))?;
-            let element = next_of_interest(client, |element| is_same_kind(pattern, element)).await?;
-            expect::compare(pattern, &element, &mut self.captures)
-                .map_err(|reason| anyhow!("{reason}\nexpected {}\ngot      {}", pattern.to_xml(), element.to_xml()))?;
+            let client = self
+                .clients
+                .get_mut(name)
+                .with_context(|| format!("{name} is not connected"))?;
+            let element =
+                next_of_interest(client, |element| is_same_kind(pattern, element)).await?;
+            expect::compare(pattern, &element, &mut self.captures).map_err(|reason| {
+                anyhow!(
+                    "{reason}\nexpected {}\ngot      {}",
+                    pattern.to_xml(),
+                    element.to_xml()
+                )
+            })?;
         }
         Ok(())
     }
@@ -153,14 +189,24 @@ impl<'a> Stage<'a> {
     async fn receive_in_any_order(&mut self, name: &str, patterns: &[Element]) -> Result<()> {
         let mut left: Vec<&Element> = patterns.iter().collect();
         while !left.is_empty() {
-            let client = self.clients.get_mut(name).with_context(|| format!("{name} is not connected"))?;
-            let wanted = |element: &Element| left.iter().any(|pattern| is_same_kind(pattern, element));
+            let client = self
+                .clients
+                .get_mut(name)
+                .with_context(|| format!("{name} is not connected"))?;
+            let wanted =
+                |element: &Element| left.iter().any(|pattern| is_same_kind(pattern, element));
             let element = next_of_interest(client, wanted).await?;
             let captures = &mut self.captures;
-            let found = left.iter().position(|pattern| expect::compare(pattern, &element, captures).is_ok());
+            let found = left
+                .iter()
+                .position(|pattern| expect::compare(pattern, &element, captures).is_ok());
             let Some(index) = found else {
                 let expected: Vec<String> = left.iter().map(|pattern| pattern.to_xml()).collect();
-                bail!("none of these:\n{}\ngot {}", expected.join("\n"), element.to_xml());
+                bail!(
+                    "none of these:\n{}\ngot {}",
+                    expected.join("\n"),
+                    element.to_xml()
+                );
             };
             left.remove(index);
         }
@@ -174,7 +220,12 @@ impl<'a> Stage<'a> {
             other => bail!("expected a stream header, got {other:?}"),
         };
         let mut actual = Element::new("stream", ns::STREAM);
-        let values = [("to", &header.to), ("from", &header.from), ("id", &header.id), ("version", &header.version)];
+        let values = [
+            ("to", &header.to),
+            ("from", &header.from),
+            ("id", &header.id),
+            ("version", &header.version),
+        ];
         for (name, value) in values {
             actual.set_attr(name, value.as_deref());
         }
@@ -184,7 +235,10 @@ impl<'a> Stage<'a> {
     async fn fence_all(&mut self) -> Result<()> {
         for _ in 0..FENCE_ROUNDS {
             for (name, client) in &mut self.clients {
-                client.fence().await.with_context(|| format!("{name} asked the server"))?;
+                client
+                    .fence()
+                    .await
+                    .with_context(|| format!("{name} asked the server"))?;
             }
         }
         Ok(())
@@ -228,22 +282,35 @@ async fn negotiate(client: &mut Client, spec: &ClientSpec, verb: &Verb) -> Resul
 }
 
 fn with_resource(spec: &ClientSpec, resource: &str) -> ClientSpec {
-    ClientSpec { resource: Some(resource.to_owned()), ..spec.clone() }
+    ClientSpec {
+        resource: Some(resource.to_owned()),
+        ..spec.clone()
+    }
 }
 
 /// Logs in as a client of a person does, and takes what comes of it.
 async fn come_online(target: &Target, spec: &ClientSpec) -> Result<Client> {
     let resource = spec.resource.as_deref();
-    let mut client =
-        Client::connect(target.address(spec.security), spec.account.clone(), resource, spec.security).await?;
-    client.send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq><presence/>").await?;
+    let mut client = Client::connect(
+        target.address(spec.security),
+        spec.account.clone(),
+        resource,
+        spec.security,
+    )
+    .await?;
+    client
+        .send("<iq type='get' id='roster'><query xmlns='jabber:iq:roster'/></iq><presence/>")
+        .await?;
     client.fence().await?;
     client.inbox().clear();
     Ok(client)
 }
 
 /// The next element that is not chatter of XEP-0198, unless that is what is wanted.
-async fn next_of_interest(client: &mut Client, wanted: impl Fn(&Element) -> bool) -> Result<Element> {
+async fn next_of_interest(
+    client: &mut Client,
+    wanted: impl Fn(&Element) -> bool,
+) -> Result<Element> {
     loop {
         let element = client.next_element().await?;
         if wanted(&element) || !is_chatter(&element) {
@@ -272,12 +339,15 @@ async fn expect_end(client: &mut Client, is_orderly: bool) -> Result<()> {
     let mut is_closed = false;
     loop {
         match client.next_event().await? {
-            Event::End if is_orderly && !is_closed => bail!("the connection ended without the stream's end tag"),
+            Event::End if is_orderly && !is_closed => {
+                bail!("the connection ended without the stream's end tag")
+            }
             Event::End => return Ok(()),
             Event::Close => is_closed = true,
             Event::Element(element) if is_chatter(&element) => {}
             Event::Element(element) if !is_orderly && element.ns() != ns::CLIENT => {}
             Event::Element(element) => bail!("expected the end, got {}", element.to_xml()),
+            Event::Header(_) if !is_orderly => {}
             Event::Header(header) => bail!("expected the end, got {header:?}"),
         }
     }
@@ -291,7 +361,10 @@ async fn expect_acknowledged(client: &mut Client, count: u32) -> Result<()> {
         if answer == count.to_string() {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "not acknowledged up to {count}: the last answer was h='{answer}'");
+        ensure!(
+            Instant::now() < deadline,
+            "not acknowledged up to {count}: the last answer was h='{answer}'"
+        );
         tokio::time::sleep(Duration::from_millis(ACK_QUESTION_MS)).await;
     }
 }

@@ -138,8 +138,18 @@ pub enum Verb {
 
 /// Reads a whole file.
 pub fn parse(text: &str) -> Result<Vec<Scenario>> {
-    ensure!(text.starts_with("# "), "the first line says what the file is about (`# XEP-…`)");
-    let lines: Vec<Line> = text.lines().zip(1..).map(|(text, number)| Line { number, text: text.to_owned() }).collect();
+    ensure!(
+        text.starts_with("# "),
+        "the first line says what the file is about (`# XEP-…`)"
+    );
+    let lines: Vec<Line> = text
+        .lines()
+        .zip(1..)
+        .map(|(text, number)| Line {
+            number,
+            text: text.to_owned(),
+        })
+        .collect();
     let mut parts = split_before(&lines, "scenario ").into_iter();
     let prologue = parts.next().unwrap_or_default();
     if let Some(line) = prologue.iter().find(|line| !is_blank(&line.text)) {
@@ -167,27 +177,60 @@ fn is_blank(line: &str) -> bool {
 /// The lines up to the first that begins with `start`, then one part from each such line to the next.
 fn split_before<'a>(lines: &'a [Line], start: &str) -> Vec<&'a [Line]> {
     let mut starts: Vec<usize> = vec![0];
-    starts.extend(lines.iter().enumerate().filter(|(_, line)| line.text.starts_with(start)).map(|(index, _)| index));
+    starts.extend(
+        lines
+            .iter()
+            .enumerate()
+            .filter(|(_, line)| line.text.starts_with(start))
+            .map(|(index, _)| index),
+    );
     let ends = starts.iter().skip(1).copied().chain([lines.len()]);
-    starts.iter().zip(ends).map(|(start, end)| &lines[*start..end]).collect()
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| &lines[*start..end])
+        .collect()
 }
 
 /// One copy of the scenario per row of its table, or the scenario itself if it has none.
 fn expand_examples(lines: &[Line]) -> Result<Vec<Vec<Line>>> {
-    let Some(start) = lines.iter().position(|line| line.text == "examples:") else { return Ok(vec![lines.to_vec()]) };
-    let count = lines[start + 1..].iter().take_while(|line| line.text.starts_with(' ')).count();
+    let Some(start) = lines.iter().position(|line| line.text == "examples:") else {
+        return Ok(vec![lines.to_vec()]);
+    };
+    let count = lines[start + 1..]
+        .iter()
+        .take_while(|line| line.text.starts_with(' '))
+        .count();
     let (rows, behind) = lines[start + 1..].split_at(count);
     let cells = |line: &Line| -> Vec<String> {
-        let row = line.text.trim().trim_start_matches('|').trim_end_matches('|');
-        row.split(" | ").map(|cell| cell.trim().to_owned()).collect()
+        let row = line
+            .text
+            .trim()
+            .trim_start_matches('|')
+            .trim_end_matches('|');
+        row.split(" | ")
+            .map(|cell| cell.trim().to_owned())
+            .collect()
     };
-    let Some((head, rows)) = rows.split_first() else { bail!("line {}: the table is missing", lines[start].number) };
+    let Some((head, rows)) = rows.split_first() else {
+        bail!("line {}: the table is missing", lines[start].number)
+    };
     let columns = cells(head);
-    ensure!(!rows.is_empty(), "line {}: a table without rows", head.number);
+    ensure!(
+        !rows.is_empty(),
+        "line {}: a table without rows",
+        head.number
+    );
     let mut copies = Vec::new();
     for row in rows {
         let values = cells(row);
-        ensure!(values.len() == columns.len(), "line {}: {} cells, {} columns", row.number, values.len(), columns.len());
+        ensure!(
+            values.len() == columns.len(),
+            "line {}: {} cells, {} columns",
+            row.number,
+            values.len(),
+            columns.len()
+        );
         let mut copy: Vec<Line> = lines[..start].iter().chain(behind).cloned().collect();
         for line in &mut copy {
             for (column, value) in columns.iter().zip(&values) {
@@ -212,23 +255,39 @@ fn parse_scenario(lines: &[Line]) -> Result<Scenario> {
             continue;
         }
         let mut block = String::new();
-        while let Some(more) = lines.next_if(|next| next.text.starts_with(' ') || next.text.is_empty()) {
+        while let Some(more) =
+            lines.next_if(|next| next.text.starts_with(' ') || next.text.is_empty())
+        {
             block.push_str(&more.text);
             block.push('\n');
         }
-        add_line(&mut scenario, *number, text.trim_end(), &block).with_context(|| format!("line {number}: `{text}`"))?;
+        add_line(&mut scenario, *number, text.trim_end(), &block)
+            .with_context(|| format!("line {number}: `{text}`"))?;
     }
-    ensure!(!scenario.steps.is_empty(), "line {}: a scenario without a step", scenario.line);
+    ensure!(
+        !scenario.steps.is_empty(),
+        "line {}: a scenario without a step",
+        scenario.line
+    );
     Ok(scenario)
 }
 
 fn add_line(scenario: &mut Scenario, number: usize, line: &str, block: &str) -> Result<()> {
     let wants_block = line.ends_with(':');
-    ensure!(wants_block || block.trim().is_empty(), "an indented block behind a line that takes none");
-    ensure!(!wants_block || !block.trim().is_empty(), "the indented block is missing");
+    ensure!(
+        wants_block || block.trim().is_empty(),
+        "an indented block behind a line that takes none"
+    );
+    ensure!(
+        !wants_block || !block.trim().is_empty(),
+        "the indented block is missing"
+    );
     if let Some(declaration) = line.strip_prefix("client ") {
         let (name, client) = parse_client(declaration)?;
-        ensure!(scenario.clients.insert(name.to_owned(), client).is_none(), "the client {name} is declared twice");
+        ensure!(
+            scenario.clients.insert(name.to_owned(), client).is_none(),
+            "the client {name} is declared twice"
+        );
         return Ok(());
     }
     if let Some(rest) = line.strip_prefix("not on ") {
@@ -242,26 +301,53 @@ fn add_line(scenario: &mut Scenario, number: usize, line: &str, block: &str) -> 
         return Ok(());
     }
     let (name, rest) = line.split_once(' ').context("not a line of a scenario")?;
-    ensure!(scenario.clients.contains_key(name), "no client {name} is declared");
-    let action = match rest.strip_prefix("and ").and_then(|rest| rest.strip_suffix(" are friends")) {
+    ensure!(
+        scenario.clients.contains_key(name),
+        "no client {name} is declared"
+    );
+    let action = match rest
+        .strip_prefix("and ")
+        .and_then(|rest| rest.strip_suffix(" are friends"))
+    {
         Some(other) => {
-            ensure!(scenario.clients.contains_key(other), "no client {other} is declared");
+            ensure!(
+                scenario.clients.contains_key(other),
+                "no client {other} is declared"
+            );
             Action::Befriend(name.to_owned(), other.to_owned())
         }
         None => Action::Client(name.to_owned(), parse_verb(rest, block)?),
     };
-    scenario.steps.push(Step { line: number, text: line.to_owned(), action });
+    scenario.steps.push(Step {
+        line: number,
+        text: line.to_owned(),
+        action,
+    });
     Ok(())
 }
 
 fn parse_client(declaration: &str) -> Result<(&str, ClientSpec)> {
     let mut words = declaration.split_whitespace();
-    let (Some(name), Some(address)) = (words.next(), words.next()) else { bail!("`client NAME JID`") };
+    let (Some(name), Some(address)) = (words.next(), words.next()) else {
+        bail!("`client NAME JID`")
+    };
     let jid = Jid::parse(address).with_context(|| format!("{address} is no address"))?;
-    let local = jid.local().with_context(|| format!("{address} has no local part"))?.to_owned();
-    let account = Account { local, domain: jid.domain().to_owned(), password: PASSWORD.to_owned() };
+    let local = jid
+        .local()
+        .with_context(|| format!("{address} has no local part"))?
+        .to_owned();
+    let account = Account {
+        local,
+        domain: jid.domain().to_owned(),
+        password: PASSWORD.to_owned(),
+    };
     let resource = jid.resource().map(str::to_owned);
-    let mut client = ClientSpec { account, resource, security: Security::None, has_account: true };
+    let mut client = ClientSpec {
+        account,
+        resource,
+        security: Security::None,
+        has_account: true,
+    };
     match words.collect::<Vec<_>>().as_slice() {
         [] => {}
         ["over", "starttls"] => client.security = Security::StartTls,
@@ -314,20 +400,32 @@ fn parse_patterns(block: &str) -> Result<Vec<Element>> {
 
 /// A start tag alone, as a server sends it, read as an element without content.
 fn parse_header(block: &str) -> Result<Element> {
-    let tag = block.trim().strip_suffix('>').context("a start tag is expected")?;
+    let tag = block
+        .trim()
+        .strip_suffix('>')
+        .context("a start tag is expected")?;
     let mut patterns = parse_patterns(&format!("{}/>", tag.trim_end_matches('/')))?;
     Ok(patterns.remove(0))
 }
 
 /// Takes away the indentation that all lines of a block have.
 fn unindented(block: &str) -> String {
-    let indent = block.lines().filter(|line| !line.trim().is_empty()).map(|line| line.len() - line.trim_start().len());
+    let indent = block
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| line.len() - line.trim_start().len());
     let indent = indent.min().unwrap_or(0);
-    block.lines().map(|line| format!("{}\n", line.get(indent..).unwrap_or_default())).collect()
+    block
+        .lines()
+        .map(|line| format!("{}\n", line.get(indent..).unwrap_or_default()))
+        .collect()
 }
 
 fn unescape(quoted: &str) -> Result<Vec<u8>> {
-    let text = quoted.strip_prefix('"').and_then(|text| text.strip_suffix('"')).context("bytes stand in double quotes")?;
+    let text = quoted
+        .strip_prefix('"')
+        .and_then(|text| text.strip_suffix('"'))
+        .context("bytes stand in double quotes")?;
     let mut bytes = Vec::new();
     let mut chars = text.chars();
     while let Some(c) = chars.next() {
@@ -342,7 +440,10 @@ fn unescape(quoted: &str) -> Result<Vec<u8>> {
             Some(quote @ ('"' | '\\')) => bytes.push(quote as u8),
             Some('x') => {
                 let digits: String = chars.by_ref().take(2).collect();
-                bytes.push(u8::from_str_radix(&digits, 16).with_context(|| format!("`\\x{digits}` is no byte"))?);
+                bytes.push(
+                    u8::from_str_radix(&digits, 16)
+                        .with_context(|| format!("`\\x{digits}` is no byte"))?,
+                );
             }
             other => bail!("unknown escape {other:?}"),
         }
@@ -383,18 +484,38 @@ romeo is acknowledged up to 3
     fn a_file_is_read() {
         let scenarios = parse(SAMPLE).unwrap();
         let scenario = &scenarios[0];
-        assert_eq!((scenarios.len(), scenario.name.as_str(), scenario.line), (1, "a ping", 3));
+        assert_eq!(
+            (scenarios.len(), scenario.name.as_str(), scenario.line),
+            (1, "a ping", 3)
+        );
         assert_eq!(scenario.config, "[modules.mod_ping]\nping_interval = 1\n\n");
         assert_eq!(scenario.skipped_peers, ["prosody"]);
         assert_eq!(scenario.clients["romeo"].security, Security::StartTls);
-        assert_eq!(scenario.clients["romeo"].resource.as_deref(), Some("orchard"));
+        assert_eq!(
+            scenario.clients["romeo"].resource.as_deref(),
+            Some("orchard")
+        );
         assert!(!scenario.clients["ghost"].has_account);
-        assert!(matches!(&scenario.steps[0].action, Action::Befriend(a, b) if a == "romeo" && b == "ghost"));
-        let Action::Client(_, Verb::Send(sent)) = &scenario.steps[2].action else { panic!("{:?}", scenario.steps[2]) };
-        assert_eq!(sent, "<iq type='get' id='1'>\n  <ping xmlns='urn:xmpp:ping'/>\n</iq>");
-        assert!(matches!(&scenario.steps[4].action, Action::Client(_, Verb::ReceiveHeader(tag)) if tag.name() == "stream"));
-        assert!(matches!(&scenario.steps[5].action, Action::Client(_, Verb::SendBytes(b)) if b == "\x16\n<é".as_bytes()));
-        assert!(matches!(&scenario.steps[6].action, Action::Client(_, Verb::Acknowledged(3))));
+        assert!(
+            matches!(&scenario.steps[0].action, Action::Befriend(a, b) if a == "romeo" && b == "ghost")
+        );
+        let Action::Client(_, Verb::Send(sent)) = &scenario.steps[2].action else {
+            panic!("{:?}", scenario.steps[2])
+        };
+        assert_eq!(
+            sent,
+            "<iq type='get' id='1'>\n  <ping xmlns='urn:xmpp:ping'/>\n</iq>"
+        );
+        assert!(
+            matches!(&scenario.steps[4].action, Action::Client(_, Verb::ReceiveHeader(tag)) if tag.name() == "stream")
+        );
+        assert!(
+            matches!(&scenario.steps[5].action, Action::Client(_, Verb::SendBytes(b)) if b == "\x16\n<é".as_bytes())
+        );
+        assert!(matches!(
+            &scenario.steps[6].action,
+            Action::Client(_, Verb::Acknowledged(3))
+        ));
     }
 
     #[test]
@@ -403,10 +524,13 @@ romeo is acknowledged up to 3
         let scenarios = parse(text).unwrap();
         assert_eq!(scenarios[0].name, "romeo waits");
         assert_eq!(scenarios[1].name, "juliet waits");
-        let sent: Vec<&str> = scenarios.iter().map(|scenario| match &scenario.steps[1].action {
-            Action::Client(_, Verb::Send(text)) => text.as_str(),
-            other => panic!("{other:?}"),
-        }).collect();
+        let sent: Vec<&str> = scenarios
+            .iter()
+            .map(|scenario| match &scenario.steps[1].action {
+                Action::Client(_, Verb::Send(text)) => text.as_str(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
         assert_eq!(sent, ["<x id='a|b' y='{z}'/>", "<x id='c' y='{z}'/>"]);
         assert_eq!(scenarios[1].steps[1].line, 9);
     }
@@ -419,17 +543,35 @@ romeo is acknowledged up to 3
 
     #[test]
     fn mistakes_are_told_with_their_line() {
-        check_error("romeo conects", "line 4: `romeo conects`: `conects` is nothing a client does");
+        check_error(
+            "romeo conects",
+            "line 4: `romeo conects`: `conects` is nothing a client does",
+        );
         check_error("juliet connects", "no client juliet is declared");
         check_error("romeo sends:", "the indented block is missing");
-        check_error("romeo connects\n  <x/>", "a block");
+        check_error("romeo connects\n  <x/>", "an indented block");
         check_error("romeo receives:\n  <iq>", "no well-formed XML");
         check_error("client romeo romeo@localhost", "declared twice");
         check_error("client a @@", "@@ is no address");
-        check_error("not on prosody: ", "a reason");
+        check_error("not on prosody", "`not on PEER: reason`");
         check_error("romeo sends bytes: \"\\xzz\"", "is no byte");
-        assert!(parse("# Test.\nromeo connects").unwrap_err().to_string().contains("before the first `scenario`"));
-        assert!(parse("scenario s").unwrap_err().to_string().contains("the first line"));
-        assert!(parse("# Test.\nscenario s").unwrap_err().to_string().contains("without a step"));
+        assert!(
+            parse("# Test.\nromeo connects")
+                .unwrap_err()
+                .to_string()
+                .contains("before the first `scenario`")
+        );
+        assert!(
+            parse("scenario s")
+                .unwrap_err()
+                .to_string()
+                .contains("the first line")
+        );
+        assert!(
+            parse("# Test.\nscenario s")
+                .unwrap_err()
+                .to_string()
+                .contains("without a step")
+        );
     }
 }

@@ -71,7 +71,10 @@ fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
     fs::create_dir_all(&accounts_path)?;
     for account in accounts {
         let file = accounts_path.join(format!("{}.dat", prosody_file_name(&account.local)));
-        fs::write(file, format!("return {{ [\"password\"] = \"{}\"; }};\n", account.password))?;
+        fs::write(
+            file,
+            format!("return {{ [\"password\"] = \"{}\"; }};\n", account.password),
+        )?;
     }
     let (c2s, c2s_tls) = (free_address()?, free_address()?);
     let text = format!(
@@ -90,9 +93,20 @@ fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
     fs::write(&config_path, text)?;
     let mut command = Command::new("prosody");
     command.arg("-F").arg("--config").arg(&config_path);
-    let process = Process::start(command, &["Activated service 'c2s' on", "Activated service 'c2s_direct_tls' on"])
-        .context("cannot start Prosody; on Debian: `apt-get install prosody`")?;
-    Ok(Target { c2s, c2s_tls, _process: process, _directory: directory })
+    let process = Process::start(
+        command,
+        &[
+            "Activated service 'c2s' on",
+            "Activated service 'c2s_direct_tls' on",
+        ],
+    )
+    .context("cannot start Prosody; on Debian: `apt-get install prosody`")?;
+    Ok(Target {
+        c2s,
+        c2s_tls,
+        _process: process,
+        _directory: directory,
+    })
 }
 
 /// Prosody keeps letters and digits and writes the rest as `%xx`.
@@ -111,7 +125,10 @@ fn prosody_file_name(local: &str) -> String {
 fn write_certificate(directory: &Path) -> Result<()> {
     let certified = rcgen::generate_simple_self_signed(vec![DOMAIN.to_owned()])?;
     fs::write(directory.join("cert.pem"), certified.cert.pem())?;
-    fs::write(directory.join("key.pem"), certified.signing_key.serialize_pem())?;
+    fs::write(
+        directory.join("key.pem"),
+        certified.signing_key.serialize_pem(),
+    )?;
     Ok(())
 }
 
@@ -129,7 +146,11 @@ struct Process {
 impl Process {
     /// Starts and waits until each of these texts has stood in a line of its output.
     fn start(mut command: Command, awaited: &[&'static str]) -> Result<Self> {
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
         let mut process = Self { child };
         let output = process.child.stdout.take().context("the output is piped")?;
         let (line_sender, lines) = mpsc::channel();
@@ -167,7 +188,11 @@ struct Directory {
 impl Directory {
     fn new() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("meerkat-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "meerkat-test-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         let path = std::env::temp_dir().join(name);
         fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         Ok(Self { path })

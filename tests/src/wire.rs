@@ -14,10 +14,16 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use tokio_rustls::rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio_rustls::rustls::{ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme};
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+};
 
 /// How long a client waits for what it expects. A test that is right never waits this long.
 pub const WAIT_SECS_MAX: u64 = 10;
@@ -42,6 +48,8 @@ pub enum Event {
 pub struct Wire {
     socket: Option<Socket>,
     reader: StreamReader,
+    /// Where a read goes.
+    buffer: Box<[u8]>,
     events: VecDeque<Event>,
     is_ended: bool,
 }
@@ -54,14 +62,18 @@ enum Socket {
 impl Wire {
     /// Connects; nothing is sent.
     pub async fn connect(address: SocketAddr) -> Result<Self> {
-        let stream = timeout(Duration::from_secs(WAIT_SECS_MAX), TcpStream::connect(address))
-            .await
-            .context("no answer to the connection")?
-            .with_context(|| format!("cannot connect to {address}"))?;
+        let stream = timeout(
+            Duration::from_secs(WAIT_SECS_MAX),
+            TcpStream::connect(address),
+        )
+        .await
+        .context("no answer to the connection")?
+        .with_context(|| format!("cannot connect to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self {
             socket: Some(Socket::Tcp(stream)),
             reader: StreamReader::new(client_limits()),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: VecDeque::new(),
             is_ended: false,
         })
@@ -69,13 +81,18 @@ impl Wire {
 
     /// Does the TLS handshake and expects a new stream on top of it. Any certificate will do.
     pub async fn start_tls(&mut self, domain: &str, alpn: Option<&str>) -> Result<()> {
-        let Some(Socket::Tcp(stream)) = self.socket.take() else { bail!("TLS is on already, or the connection gone") };
+        let Some(Socket::Tcp(stream)) = self.socket.take() else {
+            bail!("TLS is on already, or the connection gone")
+        };
         let name = ServerName::try_from(domain.to_owned()).context("no name for a certificate")?;
         let connector = TlsConnector::from(Arc::new(tls_config(alpn)?));
-        let stream = timeout(Duration::from_secs(WAIT_SECS_MAX), connector.connect(name, stream))
-            .await
-            .context("no answer to the TLS handshake")?
-            .context("the TLS handshake failed")?;
+        let stream = timeout(
+            Duration::from_secs(WAIT_SECS_MAX),
+            connector.connect(name, stream),
+        )
+        .await
+        .context("no answer to the TLS handshake")?
+        .context("the TLS handshake failed")?;
         self.socket = Some(Socket::Tls(Box::new(stream)));
         self.reader = StreamReader::new(client_limits());
         Ok(())
@@ -118,26 +135,29 @@ impl Wire {
             if self.is_ended {
                 return Ok(Event::End);
             }
-            let mut chunk = [0; READ_BYTES];
             let read = match &mut self.socket {
-                Some(Socket::Tcp(stream)) => stream.read(&mut chunk).await,
-                Some(Socket::Tls(stream)) => stream.read(&mut chunk).await,
+                Some(Socket::Tcp(stream)) => stream.read(&mut self.buffer).await,
+                Some(Socket::Tls(stream)) => stream.read(&mut self.buffer).await,
                 None => bail!("not connected"),
             };
             match read {
                 Ok(0) => self.is_ended = true,
-                Ok(count) => self.feed(&chunk[..count])?,
+                Ok(count) => self.feed(count)?,
                 Err(error) if is_end(&error) => self.is_ended = true,
                 Err(error) => return Err(error).context("cannot read"),
             }
         }
     }
 
-    fn feed(&mut self, mut input: &[u8]) -> Result<()> {
+    /// Reads the first bytes of the buffer as XML.
+    fn feed(&mut self, count: usize) -> Result<()> {
+        let mut input = &self.buffer[..count];
         let shown = String::from_utf8_lossy(input).into_owned();
         loop {
             let item = self.reader.next(&mut input);
-            match item.map_err(|error| anyhow::anyhow!("the server sent bad XML ({error:?}) in {shown:?}"))? {
+            match item.map_err(|error| {
+                anyhow::anyhow!("the server sent bad XML ({error:?}) in {shown:?}")
+            })? {
                 Some(Item::Header(header)) => self.events.push_back(Event::Header(header)),
                 Some(Item::Element(frame)) => {
                     let element = frame.to_element();
@@ -174,23 +194,35 @@ impl Wire {
 
 /// Servers may send more than clients: a roster is one element.
 fn client_limits() -> Limits {
-    Limits { element_bytes_max: 4 << 20, elements_max: 65_536, ..Limits::AUTHENTICATED }
+    Limits {
+        element_bytes_max: 4 << 20,
+        elements_max: 65_536,
+        ..Limits::AUTHENTICATED
+    }
 }
 
 fn is_end(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof)
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
 }
 
 fn tls_config(alpn: Option<&str>) -> Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = AnyCertificate { provider: Arc::clone(&provider) };
+    let verifier = AnyCertificate {
+        provider: Arc::clone(&provider),
+    };
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(verifier))
         .with_no_client_auth();
-    config.alpn_protocols = alpn.into_iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = alpn
+        .into_iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
     Ok(config)
 }
 
@@ -218,7 +250,12 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls12_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -227,10 +264,17 @@ impl ServerCertVerifier for AnyCertificate {
         certificate: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, TlsError> {
-        verify_tls13_signature(message, certificate, signature, &self.provider.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }

@@ -34,14 +34,24 @@ fn directory() -> PathBuf {
 
 #[test]
 fn every_file_of_scenarios_is_played() {
-    let files = fs::read_dir(directory()).unwrap().map(|entry| entry.unwrap().path());
-    let names: BTreeSet<String> = files.map(|path| path.file_stem().unwrap().to_string_lossy().into_owned()).collect();
+    let files = fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let names: BTreeSet<String> = files
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
     let listed: BTreeSet<String> = FILES.iter().map(|name| (*name).to_owned()).collect();
-    assert_eq!(names, listed, "tests/scenarios and the list in tests/tests/scenarios.rs differ");
+    assert_eq!(
+        names, listed,
+        "tests/scenarios and the list in tests/tests/scenarios.rs differ"
+    );
 }
 
 fn peer() -> Peer {
-    match std::env::var_os("SCENARIO_PEER").map(|name| name.to_string_lossy().into_owned()).as_deref() {
+    match std::env::var_os("SCENARIO_PEER")
+        .map(|name| name.to_string_lossy().into_owned())
+        .as_deref()
+    {
         Some("prosody") => Peer::Prosody,
         other => panic!("unknown SCENARIO_PEER {other:?}"),
     }
@@ -49,17 +59,30 @@ fn peer() -> Peer {
 
 async fn play_file(name: &str) {
     let path = directory().join(format!("{name}.txt"));
-    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let text =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let scenarios = parse(&text).unwrap_or_else(|error| panic!("{name}.txt: {error:#}"));
-    let wanted = std::env::var_os("SCENARIO").map(|word| word.to_string_lossy().into_owned()).unwrap_or_default();
+    let wanted = std::env::var_os("SCENARIO")
+        .map(|word| word.to_string_lossy().into_owned())
+        .unwrap_or_default();
     let peer = peer();
     let mut failures = Vec::new();
-    for scenario in scenarios.iter().filter(|scenario| scenario.name.contains(&wanted)) {
-        if scenario.skipped_peers.iter().any(|skipped| skipped == peer.name()) {
+    for scenario in scenarios
+        .iter()
+        .filter(|scenario| scenario.name.contains(&wanted))
+    {
+        if scenario
+            .skipped_peers
+            .iter()
+            .any(|skipped| skipped == peer.name())
+        {
             continue;
         }
         if let Err(error) = play(peer, scenario).await {
-            failures.push(format!("{name}.txt:{}: {}\n{error:#}", scenario.line, scenario.name));
+            failures.push(format!(
+                "{name}.txt:{}: {}\n{error:#}",
+                scenario.line, scenario.name
+            ));
         }
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
@@ -67,8 +90,15 @@ async fn play_file(name: &str) {
 
 async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
     let mut accounts: Vec<Account> = Vec::new();
-    for client in scenario.clients.values().filter(|client| client.has_account) {
-        if accounts.iter().all(|account| account.local != client.account.local) {
+    for client in scenario
+        .clients
+        .values()
+        .filter(|client| client.has_account)
+    {
+        if accounts
+            .iter()
+            .all(|account| account.local != client.account.local)
+        {
             accounts.push(client.account.clone());
         }
     }
