@@ -168,6 +168,16 @@ impl<'a> JidRef<'a> {
         }
     }
 
+    /// An address that [`Self::offsets`] told the offsets of; `text` is in normal form.
+    pub(crate) fn from_offsets(text: &'a str, at: u16, slash: u16) -> Self {
+        Self { text, at, slash }
+    }
+
+    /// Index of the `@` (0 if there is no local part) and of the `/` (the length if there is no resource).
+    pub(crate) fn offsets(self) -> (u16, u16) {
+        (self.at, self.slash)
+    }
+
     /// Offsets of prepared parts, which stand in `text` with their separators. `None` if `text` is longer than three
     /// prepared parts can be.
     fn from_prepared(text: &'a str, local: Option<&str>, domain: &str) -> Option<Self> {
