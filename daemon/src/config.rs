@@ -34,6 +34,7 @@ pub use markdown::{markdown, undocumented};
 pub use path::Segment;
 pub use rules::{Check, Checks};
 pub use values::{Bytes, Millis, OrInfinity, Seconds};
+pub use walk::nearest;
 
 use path::OptionPath;
 use schema::Schema;
@@ -50,14 +51,15 @@ pub const CONFIG_DEPTH_MAX: usize = 80;
 ///
 /// # Errors
 /// Everything that is wrong with it: it cannot be read, is no regular file, too long or not UTF-8; all that
-/// [`parse`] finds; and a secret in a file that others may read (mode above 0640).
+/// [`parse`] finds; a secret in a file that others may read (mode above 0640); files that it names and
+/// that cannot be read.
 pub fn load<T>(path: &Path, catalogue: &Catalogue) -> Result<T, Findings>
 where
     T: DeserializeOwned + JsonSchema + Check,
 {
     let name = path.display().to_string();
     let file = read(path).map_err(|finding| Findings::new(&name, vec![finding]))?;
-    parse_with_mode(&file.text, &name, catalogue, file.mode)
+    interpret_text(&file.text, &name, catalogue, Some(file.mode))
 }
 
 /// Reads a configuration from `text`; `file_name` is what the findings call it.
@@ -68,7 +70,7 @@ pub fn parse<T>(text: &str, file_name: &str, catalogue: &Catalogue) -> Result<T,
 where
     T: DeserializeOwned + JsonSchema + Check,
 {
-    parse_with_mode(text, file_name, catalogue, 0)
+    interpret_text(text, file_name, catalogue, None)
 }
 
 struct ReadFile {
@@ -103,11 +105,12 @@ fn read(path: &Path) -> Result<ReadFile, Finding> {
     Ok(ReadFile { text, mode })
 }
 
-fn parse_with_mode<T>(
+/// `mode` is that of the file that the text comes from, if it comes from one.
+fn interpret_text<T>(
     text: &str,
     file_name: &str,
     catalogue: &Catalogue,
-    mode: u32,
+    mode: Option<u32>,
 ) -> Result<T, Findings>
 where
     T: DeserializeOwned + JsonSchema + Check,
@@ -146,9 +149,9 @@ where
     found.findings.extend(errors);
     found
         .findings
-        .extend(open_secrets(&source, &found.secrets, mode));
+        .extend(open_secrets(&source, &found.secrets, mode.unwrap_or(0)));
 
-    let config = interpret::<T>(&source, &document, &mut found);
+    let config = interpret::<T>(&source, &document, mode.is_some(), &mut found);
     match config {
         Some(config) if found.findings.is_empty() => Ok(config),
         _ => Err(Findings::new(file_name, found.findings)),
@@ -179,6 +182,7 @@ fn open_secrets(source: &Source<'_>, secrets: &[Range<usize>], mode: u32) -> Opt
 fn interpret<T>(
     source: &Source<'_>,
     document: &Spanned<DeTable<'_>>,
+    looks_at_files: bool,
     found: &mut Found,
 ) -> Option<T>
 where
@@ -205,6 +209,7 @@ where
         document,
         wrong: &found.wrong,
         scope: OptionPath::default(),
+        looks_at_files,
         findings: Vec::new(),
     };
     config.check(&mut checks);

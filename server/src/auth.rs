@@ -39,6 +39,28 @@ pub enum Method {
     },
 }
 
+/// Which method, without its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodKind {
+    /// See [`Method::Stored`].
+    Stored,
+    /// See [`Method::Anonymous`].
+    Anonymous,
+    /// See [`Method::Dummy`].
+    Dummy,
+}
+
+impl Method {
+    /// Which method it is.
+    pub fn kind(&self) -> MethodKind {
+        match self {
+            Self::Stored => MethodKind::Stored,
+            Self::Anonymous => MethodKind::Anonymous,
+            Self::Dummy { .. } => MethodKind::Dummy,
+        }
+    }
+}
+
 /// Settings of authentication for one host.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -113,17 +135,21 @@ impl Auth {
     }
 
     /// The mechanisms that are offered, and so accepted, on such a stream; in order of preference.
-    pub fn offered(&self, offer: Offer) -> Vec<Mechanism> {
+    pub fn offered(&self, offer: Offer, allowed: Option<&[MethodKind]>) -> Vec<Mechanism> {
         if offer.starttls_first {
             return Vec::new();
         }
-        let has = |method: &Method| self.settings.methods.contains(method);
-        let has_dummy = self.settings.methods.iter().any(|m| matches!(m, Method::Dummy { .. }));
+        let has = |kind: MethodKind| {
+            self.settings.methods.iter().any(|method| method.kind() == kind)
+                && allowed.is_none_or(|allowed| allowed.contains(&kind))
+        };
         let works = |mechanism: &Mechanism| match mechanism {
-            Mechanism::Plain => offer.encrypted && (has(&Method::Stored) || has_dummy),
-            Mechanism::Anonymous => has(&Method::Anonymous),
+            Mechanism::Plain => {
+                offer.encrypted && (has(MethodKind::Stored) || has(MethodKind::Dummy))
+            }
+            Mechanism::Anonymous => has(MethodKind::Anonymous),
             Mechanism::Scram { hash, plus } => {
-                has(&Method::Stored)
+                has(MethodKind::Stored)
                     && self.settings.hashes.contains(hash)
                     && (!plus || (offer.encrypted && offer.end_point))
             }

@@ -6,7 +6,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use protocol::Element;
 
-use crate::access::HostAccess;
+use crate::access::AccessRules;
 use crate::auth::Auth;
 use crate::c2s::resume;
 use crate::hooks::Hooks;
@@ -27,7 +27,7 @@ pub struct Host {
     /// Who may log in, and how.
     pub auth: Auth,
     /// Access lists and rules.
-    pub access: HostAccess,
+    pub access: AccessRules,
     /// Features announced after login.
     pub stream_features: Vec<Element>,
     /// Settings of stream management, if the module runs.

@@ -54,7 +54,7 @@ pub struct Start<'a> {
     /// Accounts of this host.
     pub auth: &'a Auth,
     /// Access rules of this host.
-    pub access: &'a crate::access::HostAccess,
+    pub access: &'a crate::access::AccessRules,
     /// What the modules make of the host.
     pub made: &'a mut Made,
 }
@@ -216,7 +216,7 @@ impl<'a> Start<'a> {
         db: &'a Db,
         tasks: &'a Tasks,
         auth: &'a Auth,
-        access: &'a crate::access::HostAccess,
+        access: &'a crate::access::AccessRules,
         made: &'a mut Made,
     ) -> Self {
         Self { module: "", host_type, domains, router, db, tasks, auth, access, made }

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tracing::{info, warn};
 use transport::ListenOptions;
 
-use crate::access::HostAccess;
+use crate::access::AccessRules;
 use crate::auth::{self, Auth};
 use crate::c2s::ListenerSettings;
 use crate::host::{Host, Hosts};
@@ -19,7 +19,8 @@ use crate::ledger::Ledger;
 use crate::listen::ClientListener;
 use crate::metrics::Metrics;
 use crate::modules::{self, Made, ModulesConfig, Start};
-use crate::router::{Delivery, Router};
+use crate::host::config::Acknowledge;
+use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
 use crate::storage::in_flight::InFlightStore;
 use crate::storage::secrets::SecretStore;
@@ -45,6 +46,8 @@ pub struct NodePlan {
     pub default_domain: Box<str>,
     /// `general.language`.
     pub language: Box<str>,
+    /// `general.acknowledge`.
+    pub acknowledge: Acknowledge,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -70,7 +73,7 @@ pub struct HostPlan {
     /// Modules, resolved.
     pub modules: ModulesConfig,
     /// Access lists and rules.
-    pub access: HostAccess,
+    pub access: AccessRules,
     /// See [`Host::replaced_wait_timeout`].
     pub replaced_wait_timeout: Duration,
 }
@@ -138,7 +141,11 @@ impl Node {
 
         let ledger = Ledger::new(metrics.ledger.clone());
         let router =
-            Router::new(ledger.clone(), metrics.clone(), &plan.default_domain, &plan.language);
+            Router::new(ledger.clone(), metrics.clone(), router::Settings {
+                default_domain: plan.default_domain,
+                language: plan.language,
+                acknowledge: plan.acknowledge,
+            });
         observe_sessions(&mut registry, &router);
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
         router.set_hosts(Hosts::new(hosts));

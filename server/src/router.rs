@@ -17,10 +17,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
 
+use daemon::config::OrInfinity;
+
+use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
 use crate::auth::throttle::Throttle;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
+use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::iq::{IqRequest, Target};
 use crate::ledger::Ledger;
@@ -69,18 +73,22 @@ pub struct Router {
     pub throttle: Throttle,
     /// Counters.
     pub metrics: Arc<Metrics>,
-    default_domain: Box<str>,
-    language: Box<str>,
+    settings: Settings,
+}
+
+/// What holds for all hosts.
+pub struct Settings {
+    /// Stands in error headers when no domain is known.
+    pub default_domain: Box<str>,
+    /// The language of our streams.
+    pub language: Box<str>,
+    /// When a client's stanza is acknowledged.
+    pub acknowledge: Acknowledge,
 }
 
 impl Router {
-    /// A router without hosts. `default_domain` stands in error headers when no domain is known, `language` in all.
-    pub fn new(
-        ledger: Arc<Ledger>,
-        metrics: Arc<Metrics>,
-        default_domain: &str,
-        language: &str,
-    ) -> Arc<Self> {
+    /// A router without hosts.
+    pub fn new(ledger: Arc<Ledger>, metrics: Arc<Metrics>, settings: Settings) -> Arc<Self> {
         Arc::new(Self {
             hosts: ArcSwap::from_pointee(Hosts::default()),
             sessions: Sessions::default(),
@@ -88,19 +96,40 @@ impl Router {
             resumable: Resumable::default(),
             throttle: Throttle::default(),
             metrics,
-            default_domain: default_domain.into(),
-            language: language.into(),
+            settings,
         })
     }
 
     /// `general.default_server_domain`.
     pub fn default_domain(&self) -> &str {
-        &self.default_domain
+        &self.settings.default_domain
     }
 
     /// `general.language`.
     pub fn language(&self) -> &str {
-        &self.language
+        &self.settings.language
+    }
+
+    /// `general.acknowledge`.
+    pub fn acknowledge(&self) -> Acknowledge {
+        self.settings.acknowledge
+    }
+
+    /// Whether a rule lets somebody do something on their own domain.
+    pub fn allows(&self, access: &AccessRules, rule: &str, who: JidRef<'_>) -> bool {
+        let is_hosted = |domain: &str| self.host(domain).is_some();
+        access.allows(rule, &Asker::new(who, who.domain(), &is_hosted))
+    }
+
+    /// Sessions that an account may have at a time (rule `max_user_sessions`).
+    pub fn sessions_max(&self, access: &AccessRules, who: JidRef<'_>) -> usize {
+        let is_hosted = |domain: &str| self.host(domain).is_some();
+        let asker = Asker::new(who, who.domain(), &is_hosted);
+        let undefined = OrInfinity::Value(USER_SESSIONS_MAX_DEFAULT);
+        match access.limit("max_user_sessions", &asker, undefined) {
+            OrInfinity::Value(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+            OrInfinity::Infinity => usize::MAX,
+        }
     }
 
     /// Every host once.

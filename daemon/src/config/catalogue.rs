@@ -3,24 +3,22 @@
 use super::path::OptionPath;
 
 /// The options that are known and not there.
-///
-/// A path is keys with dots between them; `*` stands for any one key, and the elements of an array have
-/// the array's path. An entry speaks for everything below it.
 #[derive(Debug, Clone, Copy)]
 pub struct Catalogue {
     entries: &'static [Entry],
     host_section: &'static str,
 }
 
-/// One option, or one value of an option, that is known and not there.
+/// Options of one section, or values of one option, that are known and not there.
+///
+/// A path is keys with dots between them; `*` stands for any one key, and the elements of an array have the
+/// array's path. What is known of an option is known of everything below it.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry {
-    /// Where it would stand.
-    pub path: &'static str,
-    /// The word, if not the option is meant but one of its values.
-    pub value: Option<&'static str>,
-    /// What is known of it.
-    pub known: Known,
+    section: &'static str,
+    names: &'static [&'static str],
+    are_values: bool,
+    known: Known,
 }
 
 /// What is known of an option that we do not have.
@@ -35,53 +33,79 @@ pub enum Known {
 }
 
 impl Entry {
-    /// An option, a module or a whole section that will come.
-    pub const fn not_yet(path: &'static str) -> Self {
+    /// Options that will come, with their paths below `section`, which is empty for the root of the file. A
+    /// section that is named only here will come as a whole.
+    pub const fn not_yet(section: &'static str, names: &'static [&'static str]) -> Self {
+        Self::options(section, names, Known::NotYet)
+    }
+
+    /// Options that have another place.
+    pub const fn moved(
+        section: &'static str,
+        names: &'static [&'static str],
+        to: &'static str,
+    ) -> Self {
+        Self::options(section, names, Known::Moved(to))
+    }
+
+    /// Options that are gone.
+    pub const fn removed(
+        section: &'static str,
+        names: &'static [&'static str],
+        instead: &'static str,
+    ) -> Self {
+        Self::options(section, names, Known::Removed(instead))
+    }
+
+    /// Words that will come as values of an option that we have.
+    pub const fn values_not_yet(option: &'static str, words: &'static [&'static str]) -> Self {
         Self {
-            path,
-            value: None,
+            section: option,
+            names: words,
+            are_values: true,
             known: Known::NotYet,
         }
     }
 
-    /// A value of an option that we have; the value will come.
-    pub const fn value_not_yet(path: &'static str, value: &'static str) -> Self {
-        Self {
-            path,
-            value: Some(value),
-            known: Known::NotYet,
-        }
-    }
-
-    /// An option that has another place.
-    pub const fn moved(path: &'static str, to: &'static str) -> Self {
-        Self {
-            path,
-            value: None,
-            known: Known::Moved(to),
-        }
-    }
-
-    /// An option that is gone.
-    pub const fn removed(path: &'static str, instead: &'static str) -> Self {
-        Self {
-            path,
-            value: None,
-            known: Known::Removed(instead),
-        }
-    }
-
-    /// A value, of an option that we have, that is gone or will never come.
-    pub const fn value_removed(
-        path: &'static str,
-        value: &'static str,
+    /// Words that are gone, or will never come, as values of an option that we have.
+    pub const fn values_removed(
+        option: &'static str,
+        words: &'static [&'static str],
         instead: &'static str,
     ) -> Self {
         Self {
-            path,
-            value: Some(value),
+            section: option,
+            names: words,
+            are_values: true,
             known: Known::Removed(instead),
         }
+    }
+
+    const fn options(section: &'static str, names: &'static [&'static str], known: Known) -> Self {
+        Self {
+            section,
+            names,
+            are_values: false,
+            known,
+        }
+    }
+
+    /// What is known of them.
+    pub fn known(&self) -> Known {
+        self.known
+    }
+
+    /// The options: path and, if the entry is about values, the word.
+    pub fn options_and_values(&self) -> impl Iterator<Item = (String, Option<&'static str>)> {
+        self.names.iter().map(|name| match self.are_values {
+            true => (self.section.to_owned(), Some(*name)),
+            false => (self.patterns(name).collect::<Vec<_>>().join("."), None),
+        })
+    }
+
+    fn patterns(&self, name: &'static str) -> impl Iterator<Item = &'static str> + Clone {
+        let section = self.section.split('.').filter(|key| !key.is_empty());
+        section.chain(name.split('.'))
     }
 }
 
@@ -120,30 +144,43 @@ impl Catalogue {
     /// What is known of the option at this path. A section that only has known options is known itself.
     pub(super) fn option(&self, path: &OptionPath) -> Option<Known> {
         let keys = path.keys();
-        let find = |keys: &[&str]| {
-            debug_assert!(!keys.is_empty(), "the file itself is no option");
-            let mut options = self.entries.iter().filter(|entry| entry.value.is_none());
-            let exact = options.clone().find(|entry| is_match(entry.path, keys));
-            // A key in the place of a `*` is of the user's choice, and says nothing.
-            let is_named = |path: &str| path.split('.').nth(keys.len() - 1) != Some("*");
-            let mut above =
-                || options.any(|entry| is_above(keys, entry.path) && is_named(entry.path));
-            match exact {
-                Some(entry) => Some(entry.known),
-                None => above().then_some(Known::NotYet),
+        self.find_option(&keys).or_else(|| {
+            let keys = self.without_host_section(&keys)?;
+            self.find_option(keys)
+        })
+    }
+
+    fn find_option(&self, keys: &[&str]) -> Option<Known> {
+        let mut is_section = false;
+        for entry in self.entries.iter().filter(|entry| !entry.are_values) {
+            for name in entry.names {
+                let pattern = entry.patterns(name);
+                if !is_prefix(keys, pattern.clone()) {
+                    continue;
+                }
+                if pattern.clone().count() == keys.len() {
+                    return Some(entry.known);
+                }
+                // A key in the place of a `*` is of the user's choice, and says nothing.
+                is_section |= pattern.clone().nth(keys.len().saturating_sub(1)) != Some("*");
             }
-        };
-        find(&keys).or_else(|| self.without_host_section(&keys).and_then(find))
+        }
+        is_section.then_some(Known::NotYet)
     }
 
     /// What is known of this word as a value of the option at this path.
     pub(super) fn value(&self, path: &OptionPath, word: &str) -> Option<Known> {
         let keys = path.keys();
         let find = |keys: &[&str]| {
-            let mut values = self.entries.iter();
-            let entry =
-                values.find(|entry| entry.value == Some(word) && is_match(entry.path, keys));
-            entry.map(|entry| entry.known)
+            let mut entries = self.entries.iter();
+            let entry = entries.find(|entry| {
+                let option = entry.section.split('.');
+                entry.are_values
+                    && entry.names.contains(&word)
+                    && option.clone().count() == keys.len()
+                    && is_prefix(keys, option)
+            });
+            entry.map(Entry::known)
         };
         find(&keys).or_else(|| self.without_host_section(&keys).and_then(find))
     }
@@ -152,31 +189,29 @@ impl Catalogue {
     pub(super) fn names_below(&self, path: &OptionPath) -> Vec<&'static str> {
         let keys = path.keys();
         let keys = self.without_host_section(&keys).unwrap_or(&keys);
-        let options = self.entries.iter().filter(|entry| entry.value.is_none());
-        let mut names: Vec<&str> = options
-            .filter(|entry| is_above(keys, entry.path))
-            .filter_map(|entry| entry.path.split('.').nth(keys.len()))
-            .filter(|name| *name != "*")
-            .collect();
+        let mut names = Vec::new();
+        for entry in self.entries.iter().filter(|entry| !entry.are_values) {
+            for name in entry.names {
+                let pattern = entry.patterns(name);
+                let below = pattern.clone().nth(keys.len());
+                names.extend(below.filter(|name| *name != "*" && is_prefix(keys, pattern)));
+            }
+        }
         names.dedup();
         names
     }
 }
 
-fn is_match(pattern: &str, keys: &[&str]) -> bool {
-    pattern.split('.').count() == keys.len() && is_prefix(keys, pattern)
-}
-
-/// Whether something that the pattern means is below the table with these keys.
-fn is_above(keys: &[&str], pattern: &str) -> bool {
-    pattern.split('.').count() > keys.len() && is_prefix(keys, pattern)
-}
-
-fn is_prefix(keys: &[&str], pattern: &str) -> bool {
-    let pairs = pattern.split('.').zip(keys);
-    pairs
-        .into_iter()
-        .all(|(part, key)| part == "*" || part == *key)
+/// Whether the pattern is these keys, or something below them.
+fn is_prefix<'p>(keys: &[&str], pattern: impl Iterator<Item = &'p str>) -> bool {
+    let mut matched = 0;
+    for (key, part) in keys.iter().zip(pattern) {
+        if part != "*" && part != *key {
+            return false;
+        }
+        matched += 1;
+    }
+    matched == keys.len()
 }
 
 #[cfg(test)]
@@ -184,11 +219,12 @@ mod tests {
     use super::*;
 
     const CATALOGUE: Catalogue = Catalogue::new(&[
-        Entry::not_yet("modules.mod_muc"),
-        Entry::not_yet("outgoing_pools.*.*.strategy"),
-        Entry::moved("listen.service", "`[[listen.component]]`"),
-        Entry::value_not_yet("auth.methods", "ldap"),
-        Entry::not_yet("s2s.outgoing.port"),
+        Entry::not_yet("", &["internal_databases"]),
+        Entry::not_yet("modules", &["mod_muc", "mod_mam.pm.backend"]),
+        Entry::not_yet("outgoing_pools.*.*", &["strategy"]),
+        Entry::moved("listen", &["service"], "`[[listen.component]]`"),
+        Entry::values_not_yet("auth.methods", &["ldap", "http"]),
+        Entry::not_yet("s2s", &["outgoing.port"]),
     ])
     .with_host_section("host_config");
 
@@ -196,17 +232,21 @@ mod tests {
     fn options_are_known_by_path() {
         let rows = [
             ("modules.mod_muc", Some(Known::NotYet)),
+            ("modules.mod_mam", Some(Known::NotYet)),
             ("modules", Some(Known::NotYet)),
             ("modules.mod_mux", None),
             ("host_config[2].modules.mod_muc", Some(Known::NotYet)),
             ("outgoing_pools.rdbms.default.strategy", Some(Known::NotYet)),
             ("outgoing_pools.rdbms.strategy", None),
+            ("outgoing_pools.rdbms", None),
             (
                 "listen.service",
                 Some(Known::Moved("`[[listen.component]]`")),
             ),
             ("s2s", Some(Known::NotYet)),
+            ("internal_databases", Some(Known::NotYet)),
             ("auth.methods", None),
+            ("auth.methods.ldap", None),
         ];
         for (path, expected) in rows {
             let path = OptionPath::default().join(path);
@@ -220,16 +260,27 @@ mod tests {
         assert_eq!(CATALOGUE.value(&path, "ldap"), Some(Known::NotYet));
         assert_eq!(CATALOGUE.value(&path, "ldab"), None);
         let path = OptionPath::default().join("host_config[0].auth.methods[1]");
-        assert_eq!(CATALOGUE.value(&path, "ldap"), Some(Known::NotYet));
+        assert_eq!(CATALOGUE.value(&path, "http"), Some(Known::NotYet));
     }
 
     #[test]
     fn names_below_a_table_are_offered() {
         let names = |path: &str| CATALOGUE.names_below(&OptionPath::default().join(path));
-        assert_eq!(names("modules"), ["mod_muc"]);
-        assert_eq!(names("host_config[0].modules"), ["mod_muc"]);
+        assert_eq!(names("modules"), ["mod_muc", "mod_mam"]);
+        assert_eq!(names("host_config[0].modules"), ["mod_muc", "mod_mam"]);
         assert_eq!(names("outgoing_pools.rdbms.default"), ["strategy"]);
         assert_eq!(names("s2s"), ["outgoing"]);
         assert_eq!(names("general"), [""; 0]);
+    }
+
+    #[test]
+    fn entries_spell_out_what_they_know() {
+        let all: Vec<_> = CATALOGUE
+            .entries()
+            .flat_map(Entry::options_and_values)
+            .collect();
+        assert!(all.contains(&("internal_databases".into(), None)));
+        assert!(all.contains(&("modules.mod_mam.pm.backend".into(), None)));
+        assert!(all.contains(&("auth.methods".into(), Some("ldap"))));
     }
 }

@@ -1,7 +1,9 @@
 //! Rules between options, which a schema cannot say: each part of a configuration has its own.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
+use std::path::Path;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -29,6 +31,8 @@ pub struct Checks<'a> {
     /// Options whose value was refused already: what is said of them or of their default would mislead.
     pub(super) wrong: &'a [Wrong],
     pub(super) scope: OptionPath,
+    /// Whether files that the configuration names are looked at.
+    pub(super) looks_at_files: bool,
     pub(super) findings: Vec<Finding>,
 }
 
@@ -67,6 +71,24 @@ impl Checks<'_> {
     pub fn is_given(&self, path: &str) -> bool {
         let path = self.scope.join(path);
         find(self.document, &path).is_some()
+    }
+
+    /// Reports if the file that the option at `path` (relative) names cannot be opened for reading. Only
+    /// where a file is loaded: a text that is parsed may be meant for another machine.
+    pub fn file(&mut self, path: &str, file: &Path) {
+        if !self.looks_at_files {
+            return;
+        }
+        let problem = match fs::metadata(file) {
+            Ok(metadata) if !metadata.is_file() => "is not a regular file".into(),
+            Ok(_) => match fs::File::open(file) {
+                Ok(_) => return,
+                Err(error) => format!("cannot be read: {error}"),
+            },
+            Err(error) => format!("cannot be read: {error}"),
+        };
+        let name = path.rsplit('.').next().unwrap_or_default();
+        self.finding(path, format!("`{name}`: {problem}"), "");
     }
 
     /// Checks a part that stands in the file below this key.

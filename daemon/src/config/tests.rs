@@ -36,6 +36,8 @@ struct General {
     flag: bool,
     /// The database's password.
     password: Option<Secret>,
+    /// A file.
+    file: Option<std::path::PathBuf>,
 }
 
 impl Default for General {
@@ -46,6 +48,7 @@ impl Default for General {
             wait: OrInfinity::Value(Millis(2000)),
             flag: false,
             password: None,
+            file: None,
         }
     }
 }
@@ -100,6 +103,9 @@ impl Check for Sample {
         if checks.is_sound("general.hosts") && self.general.hosts.is_empty() {
             checks.finding("general.hosts", "there is no host", "");
         }
+        if let Some(file) = &self.general.file {
+            checks.within("general", |checks| checks.file("file", file));
+        }
         checks.each("listen", &self.listen);
         for (index, listener) in self.listen.iter().enumerate() {
             if let Some(name) = &listener.shaper
@@ -125,12 +131,12 @@ impl Check for Listener {
 }
 
 const CATALOGUE: Catalogue = Catalogue::new(&[
-    Entry::not_yet("s2s.default_policy"),
-    Entry::not_yet("listen.tls.dhfile"),
-    Entry::moved("general.port", "`[[listen]] port`"),
-    Entry::removed("general.mnesia", "take it out"),
-    Entry::value_not_yet("general.loglevel", "verbose"),
-    Entry::not_yet("general.sm_backend"),
+    Entry::not_yet("s2s", &["default_policy"]),
+    Entry::not_yet("listen", &["tls.dhfile"]),
+    Entry::moved("general", &["port"], "`[[listen]] port`"),
+    Entry::removed("general", &["mnesia"], "take it out"),
+    Entry::values_not_yet("general.loglevel", &["verbose"]),
+    Entry::not_yet("general", &["sm_backend"]),
 ])
 .with_host_section("host_config");
 
@@ -257,6 +263,8 @@ fn known_options_are_answered_by_name() {
             &[&format!("3:{column}: {expected}")],
         );
     }
+    let near = findings(&format!("{GOOD}sm_bakend = 1\n"));
+    assert!(near.contains("did you mean `sm_backend`?"), "{near}");
     let in_array = format!("{GOOD}[[listen]]\nport = 1\n[listen.tls]\ndhfile = 'x'\n");
     check(&in_array, &["5:9: `tls` is not supported yet"]);
 }
@@ -503,6 +511,33 @@ fn a_link_to_a_good_file_is_followed() {
 }
 
 #[test]
+fn a_file_that_is_named_must_be_there_when_a_file_is_loaded() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.toml");
+    let named = directory.path().join("named");
+    let text = format!("{GOOD}file = {named:?}\n");
+    fs::write(&path, &text).unwrap();
+    let found = || load::<Sample>(&path, &CATALOGUE).map_err(|findings| findings.to_string());
+
+    let message = found().unwrap_err();
+    assert!(
+        message.contains(":3:8: `file`: cannot be read: No such file"),
+        "{message}"
+    );
+    fs::create_dir(&named).unwrap();
+    assert!(
+        found()
+            .unwrap_err()
+            .contains(":3:8: `file`: is not a regular file")
+    );
+    fs::remove_dir(&named).unwrap();
+    fs::write(&named, "").unwrap();
+    found().unwrap();
+    fs::remove_file(&named).unwrap();
+    check(&text, &[]);
+}
+
+#[test]
 fn the_page_lists_each_option_once() {
     let page = markdown(&schemars::schema_for!(Sample));
     assert_eq!(
@@ -519,6 +554,7 @@ What holds for all.
 | `wait` | integer ms or `\"infinity\"` | `2000` | How long to wait. |
 | `flag` | boolean | `false` | A flag. |
 | `password` | string | – | The database's password. |
+| `file` | string | – | A file. |
 
 ## `[[listen]]`
 

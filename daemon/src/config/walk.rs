@@ -168,7 +168,7 @@ impl Walk<'_> {
             None => {
                 let list = words.join("`, `");
                 let message = format!("{text:?} is not one of `{list}`");
-                (message, did_you_mean(text, words.iter().copied()))
+                (message, nearest(text, words.iter().copied()))
             }
         };
         self.wrong(at, &message, hint);
@@ -219,7 +219,7 @@ impl Walk<'_> {
                     name.escape_debug(),
                     table.header()
                 ),
-                did_you_mean(name, ours.chain(theirs)),
+                nearest(name, ours.chain(theirs)),
             )
         };
         self.report(key.span(), message, hint);
@@ -271,12 +271,13 @@ const LIKENESS_MIN: f64 = 0.85;
 /// Longer names are not compared: nothing of ours is as long.
 const COMPARED_CHARS_MAX: usize = 64;
 
-fn did_you_mean<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> String {
+/// A hint that offers the name that is most like this one; empty if none is.
+pub fn nearest<'n>(name: &str, names: impl IntoIterator<Item = &'n str>) -> String {
     if name.chars().count() > COMPARED_CHARS_MAX {
         return String::new();
     }
     let likeness = |other: &str| strsim::jaro_winkler(name, other);
-    let alike = names.map(|other| (likeness(other), other));
+    let alike = names.into_iter().map(|other| (likeness(other), other));
     let nearest = alike
         .filter(|(likeness, _)| *likeness >= LIKENESS_MIN)
         .max_by(|a, b| a.0.total_cmp(&b.0).then_with(|| b.1.cmp(a.1)));

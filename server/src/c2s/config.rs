@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use transport::ServerTls;
 
-use crate::access::AccessRule;
+use crate::auth::MethodKind;
 
 /// Whether and when a stream is encrypted (`listen.c2s.tls.mode`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +28,10 @@ pub struct ListenerSettings {
     pub state_timeout: Duration,
     /// Largest stanza in bytes after login.
     pub stanza_bytes_max: u32,
-    /// Who may open a session.
-    pub access: AccessRule,
+    /// The access rule that says who may open a session.
+    pub access: Box<str>,
+    /// Methods that may be used here; `None`: all that the host has.
+    pub allowed_methods: Option<Vec<MethodKind>>,
     /// Bytes per second that a client may send on the average; `None` is no limit.
     pub shaper_rate: Option<u32>,
     /// Whether the session of RFC 3921 is advertised.

@@ -199,9 +199,8 @@ impl Negotiation<'_> {
             }
             out.extend_from_slice(b"</starttls>");
         }
-        let Some(host) = &self.host else { return };
         let offer = self.offer();
-        let mechanisms = host.auth.offered(offer);
+        let mechanisms = self.mechanisms();
         if mechanisms.is_empty() {
             return;
         }
@@ -381,9 +380,10 @@ impl Negotiation<'_> {
         self.conn.batch.flush();
     }
 
-    fn mechanism(&self, name: &str) -> Option<Mechanism> {
-        let offered = self.host.as_ref()?.auth.offered(self.offer());
-        offered.into_iter().find(|mechanism| mechanism.name() == name)
+    /// What this stream offers, and so accepts.
+    fn mechanisms(&self) -> Vec<Mechanism> {
+        let allowed = self.conn.listener.allowed_methods.as_deref();
+        self.host.as_ref().map_or_else(Vec::new, |host| host.auth.offered(self.offer(), allowed))
     }
 }
 

@@ -17,6 +17,7 @@ use crate::hooks::{
     Halt, SessionClosed, SessionOpened, UserSendIq, UserSendMessage, UserSendPresence,
 };
 use crate::host::Host;
+use crate::host::config::Acknowledge;
 use crate::iq::Target;
 use crate::outlet::{Batch, Event, Flag, Order, SessionRef};
 use crate::router::{Delivery, Destination, Route, Router};
@@ -209,7 +210,15 @@ impl Session {
         match self.outlet.with_managed(Managed::receive) {
             None => Some(None),
             Some(None) => None,
-            Some(Some(stanza)) => Some(Some(Token { session: id, stanza })),
+            Some(Some(stanza)) => {
+                let token = Token { session: id, stanza };
+                if self.router.acknowledge() == Acknowledge::Routed {
+                    // Settled by standing anywhere at all: at the end of this batch.
+                    self.batch.settle(Some(token));
+                    return Some(None);
+                }
+                Some(Some(token))
+            }
         }
     }
 

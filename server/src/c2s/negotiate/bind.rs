@@ -59,7 +59,7 @@ impl Negotiation<'_> {
     /// its end before the new beginning.
     async fn enter_table(&mut self, jid: &FullJid) {
         let Some(host) = &self.host else { return };
-        let sessions_max = host.access.sessions_max(jid.as_ref());
+        let sessions_max = self.conn.router.sessions_max(&host.access, jid.as_ref());
         let displaced = self.conn.router.sessions.add(&self.conn.outlet, sessions_max);
         if let Some(evicted) = displaced.evicted {
             evicted.order(Order::Close(

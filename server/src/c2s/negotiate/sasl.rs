@@ -13,7 +13,8 @@ impl Negotiation<'_> {
     /// `<auth/>`: one attempt.
     pub(super) async fn authenticate(&mut self, element: &Element) -> Result<Step, End> {
         let name = element.attr("mechanism").unwrap_or_default();
-        let Some(mechanism) = self.mechanism(name) else {
+        let offered = self.mechanisms();
+        let Some(mechanism) = offered.into_iter().find(|mechanism| mechanism.name() == name) else {
             let failure = if name == "PLAIN" && !self.encrypted {
                 SaslFailure::EncryptionRequired
             } else {
@@ -114,7 +115,7 @@ impl Negotiation<'_> {
         message: &[u8],
     ) -> Result<Result<(BareJid, Option<Vec<u8>>), SaslFailure>, End> {
         let Some(host) = self.host.clone() else { return Ok(Err(SaslFailure::NotAuthorized)) };
-        let plus_offered = host.auth.offered(self.offer()).iter().any(|m| m.binds_channel());
+        let plus_offered = self.mechanisms().iter().any(|offered| offered.binds_channel());
         let started = ScramServer::start(hash, plus, plus_offered, message);
         let mut scram = match started {
             Ok(scram) => scram,
@@ -183,8 +184,9 @@ impl Negotiation<'_> {
         account: BareJid,
         last: Option<Vec<u8>>,
     ) -> Result<Step, End> {
+        let router = &self.conn.router;
         let allowed = self.host.as_ref().is_some_and(|host| {
-            self.conn.listener.access.allows(&host.access, account.as_ref(), self.domain())
+            router.allows(&host.access, &self.conn.listener.access, account.as_ref())
         });
         if !allowed {
             return self.fail_login(SaslFailure::NotAuthorized);
