@@ -13,6 +13,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use protocol::{Element, Stanza, StanzaCondition, StanzaError, ns};
 use sqlx::Row as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -24,8 +25,10 @@ use crate::fault::Fault;
 pub mod accounts;
 pub mod config;
 mod dialect;
+pub mod in_flight;
 mod migrate;
 mod readers;
+pub mod secrets;
 mod timing;
 mod writer;
 
@@ -224,6 +227,30 @@ impl Db {
         }))
     }
 
+    /// Runs statements that write, all or none, and returns after the commit. One alone needs no savepoint and is
+    /// known by its own name.
+    pub(crate) async fn execute_all(
+        &self,
+        name: &'static str,
+        mut queries: Vec<Query>,
+    ) -> Result<(), Error> {
+        if queries.len() <= 1 {
+            return match queries.pop() {
+                Some(query) => self.execute(query).await.map(drop),
+                None => Ok(()),
+            };
+        }
+        self.transaction(name, |transaction| {
+            Box::pin(async move {
+                for query in queries {
+                    transaction.execute(query).await?;
+                }
+                Ok(())
+            })
+        })
+        .await
+    }
+
     /// Finishes the writes that are queued, refuses new ones and closes the file. Reads go on as long as somebody
     /// holds the database.
     pub async fn close(&self) {
@@ -266,9 +293,14 @@ impl Statement {
 
     /// The statement with values for `$1`, `$2` ….
     pub(crate) fn bind<const COUNT: usize>(&'static self, values: [Value; COUNT]) -> Query {
+        self.bind_all(values.into())
+    }
+
+    /// The same for a list that is put together.
+    pub(crate) fn bind_all(&'static self, values: Vec<Value>) -> Query {
         Query {
             statement: self,
-            values: values.into(),
+            values,
         }
     }
 }
@@ -301,17 +333,23 @@ pub enum Value {
     /// A whole number; also truth, as 0 and 1.
     Integer(i64),
     /// Text in UTF-8, kept byte for byte.
-    Text(String),
+    Text(Arc<str>),
 }
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(text.to_owned())
+        Self::Text(text.into())
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<Arc<str>> for Value {
+    fn from(text: Arc<str>) -> Self {
         Self::Text(text)
     }
 }
@@ -368,6 +406,12 @@ impl Row<'_> {
             cause: Cause::Value { column },
         }
     }
+}
+
+/// A stanza that was stored as XML, in the form of a client stream; None if it is none.
+pub(crate) fn to_stanza(xml: &str) -> Option<Stanza> {
+    let element = Element::parse(xml.as_bytes(), ns::CLIENT).ok()?;
+    Stanza::from_element(&element).ok()
 }
 
 /// What [`Db::transaction`] runs.
@@ -491,6 +535,23 @@ impl Error {
             Self::Unavailable { .. } | Self::Corrupt { .. } => Fault::Ours,
             Self::Conflict { .. } => Fault::Client,
         }
+    }
+
+    /// Something that stands before the database, as the hashing of passwords, has too much to do.
+    pub fn overloaded() -> Self {
+        Self::Unavailable {
+            query: "queue",
+            cause: Cause::Overloaded,
+        }
+    }
+
+    /// What the sender of a stanza learns: that it may try again, or that it need not. Nothing of the database.
+    pub fn to_stanza_error(&self) -> StanzaError {
+        StanzaError::new(match self {
+            Self::Unavailable { .. } => StanzaCondition::ResourceConstraint,
+            Self::Conflict { .. } => StanzaCondition::Conflict,
+            Self::Corrupt { .. } => StanzaCondition::InternalServerError,
+        })
     }
 
     /// Whether only the job that met this error is at fault, so that others of its batch may be committed.

@@ -34,7 +34,8 @@ pub struct TlsSettings {
     pub by_name: Vec<(String, CertificatePaths)>,
     /// The versions to speak.
     pub versions: TlsVersions,
-    /// Application protocols of direct TLS, for instance `xmpp-client` (XEP-0368).
+    /// Application protocols of direct TLS, for instance `xmpp-client` (XEP-0368). If there are none, what clients
+    /// offer is ignored.
     pub alpn: Vec<Vec<u8>>,
 }
 
@@ -302,7 +303,7 @@ impl Certificates {
             };
             let certificate = loader.load(paths);
             if let Some(certificate) = &certificate
-                && !files::covers(&certificate.key.cert[0], domain)
+                && !files::covers(&certificate.key.cert[0], below, &name)
             {
                 tracing::warn!(%domain, path = %paths.cert.display(), "certificate is not for its domain");
             }

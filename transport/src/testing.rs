@@ -1,20 +1,23 @@
 //! What the tests of this crate share: certificates in files, and a TLS client of rustls beside one of our servers.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::cipher_suite;
+use rustls::crypto::cipher::{MessageEncrypter, OutboundChunks, OutboundPlainMessage};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs, verify_tls12_signature,
     verify_tls13_signature,
 };
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, Error, SignatureScheme,
-    SupportedCipherSuite, version,
+    ClientConfig, ClientConnection, ConnectionTrafficSecrets, ContentType, DigitallySignedStruct,
+    Error, ProtocolVersion, SignatureScheme, SupportedCipherSuite, version,
 };
 
 use crate::{
@@ -210,7 +213,11 @@ impl Pair {
 
     /// A TLS 1.3 connection with its handshake done.
     pub(crate) fn connected(tls: &ServerTls) -> Self {
-        let config = client_config(TlsVersion::Tls13, &[]);
+        Self::connected_with(tls, TlsVersion::Tls13)
+    }
+
+    pub(crate) fn connected_with(tls: &ServerTls, version: TlsVersion) -> Self {
+        let config = client_config(version, &[]);
         let mut pair = Self::new(tls, AcceptKind::Direct, config, "example.org");
         pair.exchange().unwrap();
         assert!(!pair.server.is_handshaking());
@@ -261,9 +268,19 @@ impl Pair {
         None
     }
 
+    /// The records that the client makes of `plain`.
+    pub(crate) fn client_encrypts(&mut self, plain: &[u8]) -> Vec<u8> {
+        self.client.writer().write_all(plain).unwrap();
+        self.client_bytes()
+    }
+
+    pub(crate) fn client_saw_close_notify(&mut self) -> bool {
+        matches!(self.client.reader().read(&mut [0]), Ok(0))
+    }
+
     /// Encrypts at the client and decrypts at the server.
     pub(crate) fn client_sends(&mut self, plain: &[u8]) -> Result<Feed, TlsError> {
-        std::io::Write::write_all(&mut self.client.writer(), plain).unwrap();
+        self.client.writer().write_all(plain).unwrap();
         self.exchange()
     }
 
@@ -284,11 +301,53 @@ impl Pair {
             records = &records[before - chunk.len()..];
             self.client.process_new_packets().unwrap();
             let mut buffer = [0; 4096];
-            while let Ok(count @ 1..) = std::io::Read::read(&mut self.client.reader(), &mut buffer)
-            {
+            while let Ok(count @ 1..) = self.client.reader().read(&mut buffer) {
                 read.extend_from_slice(&buffer[..count]);
             }
         }
         read
+    }
+}
+
+/// A TLS 1.3 client that makes records by hand, of any type and content.
+pub(crate) struct RawClient {
+    encrypter: Box<dyn MessageEncrypter>,
+    sequence: u64,
+}
+
+impl RawClient {
+    pub(crate) const DATA: ContentType = ContentType::ApplicationData;
+    pub(crate) const HANDSHAKE: ContentType = ContentType::Handshake;
+    pub(crate) const ALERT: ContentType = ContentType::Alert;
+
+    pub(crate) fn connected(tls: &ServerTls) -> (Self, Box<dyn TlsRecords>) {
+        let suite = cipher_suite::TLS13_AES_128_GCM_SHA256;
+        let mut config = client_config(TlsVersion::Tls13, &[suite]);
+        config.enable_secret_extraction = true;
+        let mut pair = Pair::new(tls, AcceptKind::Direct, config, "example.org");
+        pair.exchange().unwrap();
+        let (sequence, secrets) = pair.client.dangerous_extract_secrets().unwrap().tx;
+        let ConnectionTrafficSecrets::Aes128Gcm { key, iv } = secrets else {
+            unreachable!("the only suite")
+        };
+        let encrypter = suite.tls13().unwrap().aead_alg.encrypter(key, iv);
+        (
+            Self {
+                encrypter,
+                sequence,
+            },
+            pair.server,
+        )
+    }
+
+    pub(crate) fn record(&mut self, typ: ContentType, payload: &[u8]) -> Vec<u8> {
+        let message = OutboundPlainMessage {
+            typ,
+            version: ProtocolVersion::TLSv1_2,
+            payload: OutboundChunks::Single(payload),
+        };
+        let record = self.encrypter.encrypt(message, self.sequence).unwrap();
+        self.sequence += 1;
+        record.encode()
     }
 }

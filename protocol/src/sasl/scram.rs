@@ -96,6 +96,12 @@ impl ScramServer {
         })
     }
 
+    /// The client-first-message has the flag `y`. If [`Self::start`] refused it though `-PLUS` was offered, somebody
+    /// between us and the client is at work: worth counting apart from wrong passwords.
+    pub fn says_not_offered(message: &[u8]) -> bool {
+        message.starts_with(b"y,")
+    }
+
     /// The name to log in with, as given: not prepared, not empty, at most 1,023 bytes.
     pub fn username(&self) -> &str {
         &self.username

@@ -2,7 +2,7 @@
 //!
 //! `password` holds the password itself, or is empty when `pass_details` holds SCRAM keys. What these texts mean is
 //! the business of authentication; here they are only kept.
-use super::{Db, Error, Transaction, Value, statements};
+use super::{Db, Error, Statement, Transaction, Value, statements};
 
 /// Accounts made in one transaction by [`AccountStore::create_many`]: others wait no longer than for so many.
 const CREATE_BATCH_MAX: usize = 500;
@@ -27,7 +27,26 @@ statements! {
         "UPDATE users SET \"password\" = $3, pass_details = $4 WHERE server = $1 AND username = $2";
     REMOVE = "account_remove":
         "DELETE FROM users WHERE server = $1 AND username = $2";
+    REMOVE_CONTACTS = "account_remove_contacts":
+        "DELETE FROM rosterusers WHERE server = $1 AND username = $2";
+    REMOVE_GROUPS = "account_remove_groups":
+        "DELETE FROM rostergroups WHERE server = $1 AND username = $2";
+    REMOVE_ROSTER_VERSION = "account_remove_roster_version":
+        "DELETE FROM roster_version WHERE server = $1 AND username = $2";
+    REMOVE_ROSTER_CHANGES = "account_remove_roster_changes":
+        "DELETE FROM roster_changes WHERE server = $1 AND username = $2";
+    REMOVE_OFFLINE_MESSAGES = "account_remove_offline_messages":
+        "DELETE FROM offline_message WHERE server = $1 AND username = $2";
 }
+
+/// What belongs to an account beside its row in `users`: a test finds tables that are missing here.
+const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 5] = [
+    REMOVE_CONTACTS,
+    REMOVE_GROUPS,
+    REMOVE_ROSTER_VERSION,
+    REMOVE_ROSTER_CHANGES,
+    REMOVE_OFFLINE_MESSAGES,
+];
 
 /// What an account is authenticated with. Has no `Debug`, so that it cannot end up in a log.
 #[derive(Clone, PartialEq, Eq)]
@@ -106,9 +125,20 @@ impl AccountStore {
             .await
     }
 
-    /// Makes an account. [`Error::Conflict`] if it exists.
-    pub async fn create(&self, account: NewAccount) -> Result<(), Error> {
-        self.db.execute(CREATE.bind(values(account))).await?;
+    /// Makes an account with SCRAM keys. [`Error::Conflict`] if it exists.
+    pub async fn create(
+        &self,
+        username: &str,
+        domain: &str,
+        pass_details: &str,
+    ) -> Result<(), Error> {
+        let query = CREATE.bind([
+            domain.into(),
+            username.into(),
+            "".into(),
+            pass_details.into(),
+        ]);
+        self.db.execute(query).await?;
         Ok(())
     }
 
@@ -140,19 +170,20 @@ impl AccountStore {
         }
     }
 
-    /// Replaces what the account is authenticated with. False if there is no such account.
+    /// Replaces what the account is authenticated with by SCRAM keys. False if there is no such account.
     pub async fn set_password(
         &self,
         username: &str,
         domain: &str,
-        credentials: Credentials,
+        pass_details: &str,
     ) -> Result<bool, Error> {
-        let account = NewAccount {
-            username: username.to_owned(),
-            domain: domain.to_owned(),
-            credentials,
-        };
-        Ok(self.db.execute(SET_PASSWORD.bind(values(account))).await? == 1)
+        let query = SET_PASSWORD.bind([
+            domain.into(),
+            username.into(),
+            "".into(),
+            pass_details.into(),
+        ]);
+        Ok(self.db.execute(query).await? == 1)
     }
 
     /// Removes the account and every row that belongs to it, in one transaction. False if there was no such account;
@@ -160,7 +191,7 @@ impl AccountStore {
     pub async fn remove(&self, username: &str, domain: &str) -> Result<bool, Error> {
         let (username, domain) = (username.to_owned(), domain.to_owned());
         self.db
-            .transaction("account_remove", move |transaction| {
+            .transaction("account_remove_all", move |transaction| {
                 Box::pin(async move { remove(transaction, &username, &domain).await })
             })
             .await
@@ -171,11 +202,12 @@ fn values(account: NewAccount) -> [Value; 4] {
     let NewAccount {
         username,
         domain,
-        credentials: Credentials {
-            password,
-            pass_details,
-        },
+        credentials,
     } = account;
+    let Credentials {
+        password,
+        pass_details,
+    } = credentials;
     [
         domain.into(),
         username.into(),
@@ -189,6 +221,11 @@ async fn remove(
     username: &str,
     domain: &str,
 ) -> Result<bool, Error> {
+    for statement in REMOVE_WHAT_BELONGS_TO_IT {
+        transaction
+            .execute(statement.bind([domain.into(), username.into()]))
+            .await?;
+    }
     Ok(transaction
         .execute(REMOVE.bind([domain.into(), username.into()]))
         .await?

@@ -52,11 +52,33 @@ pub(super) struct Migration {
 }
 
 /// All steps, in order.
-pub(super) const MIGRATIONS: &[Migration] = &[Migration {
-    version: 1,
-    name: "accounts",
-    sql: include_str!("../../migrations/sqlite/0001_accounts.sql"),
-}];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    Migration {
+        version: 1,
+        name: "accounts",
+        sql: include_str!("../../migrations/sqlite/0001_accounts.sql"),
+    },
+    Migration {
+        version: 2,
+        name: "roster",
+        sql: include_str!("../../migrations/sqlite/0002_roster.sql"),
+    },
+    Migration {
+        version: 3,
+        name: "offline",
+        sql: include_str!("../../migrations/sqlite/0003_offline.sql"),
+    },
+    Migration {
+        version: 4,
+        name: "in_flight",
+        sql: include_str!("../../migrations/sqlite/0004_in_flight.sql"),
+    },
+    Migration {
+        version: 5,
+        name: "secrets",
+        sql: include_str!("../../migrations/sqlite/0005_secrets.sql"),
+    },
+];
 
 /// Opens connections to one database.
 #[derive(Clone, Debug)]

@@ -246,3 +246,211 @@ const HASHES: [(&[u8], SignatureHash); 5] = [
         SignatureHash::Sha512,
     ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+
+    use super::*;
+
+    fn der(tag: u8, contents: &[u8]) -> Vec<u8> {
+        let [high, low] = u16::try_from(contents.len()).unwrap().to_be_bytes();
+        let mut value = match (high, low) {
+            (0, 0..0x80) => vec![tag, low],
+            (0, _) => vec![tag, 0x81, low],
+            _ => vec![tag, 0x82, high, low],
+        };
+        value.extend_from_slice(contents);
+        value
+    }
+
+    /// The skeleton of a certificate.
+    fn certificate(algorithm: &[u8], not_before: (u8, &str), not_after: (u8, &str)) -> Vec<u8> {
+        let validity = [
+            der(not_before.0, not_before.1.as_bytes()),
+            der(not_after.0, not_after.1.as_bytes()),
+        ];
+        let signed = [
+            der(VERSION, &der(INTEGER, &[2])),
+            der(INTEGER, &[1; 20]),
+            der(SEQUENCE, algorithm),
+            der(SEQUENCE, &[7; 200]),
+            der(SEQUENCE, &validity.concat()),
+            der(SEQUENCE, &[7; 300]),
+        ];
+        let parts = [
+            der(SEQUENCE, &signed.concat()),
+            der(SEQUENCE, algorithm),
+            der(BIT_STRING, &[0; 70]),
+        ];
+        der(SEQUENCE, &parts.concat())
+    }
+
+    const BEFORE: (u8, &str) = (UTC_TIME, "700101000000Z");
+    const AFTER: (u8, &str) = (GENERALIZED_TIME, "99991231235959Z");
+
+    #[test]
+    fn each_signature_algorithm_has_its_hash() {
+        for (oid, hash) in SIGNATURES {
+            let fields =
+                read_certificate(&certificate(&der(OBJECT_IDENTIFIER, oid), BEFORE, AFTER))
+                    .unwrap();
+            assert_eq!(fields.signature_hash, Some(hash), "{oid:x?}");
+        }
+        let ed25519 = der(OBJECT_IDENTIFIER, b"\x2b\x65\x70");
+        assert_eq!(
+            read_certificate(&certificate(&ed25519, BEFORE, AFTER))
+                .unwrap()
+                .signature_hash,
+            None
+        );
+        for (oid, hash) in HASHES {
+            let tagged = der(PSS_HASH, &der(SEQUENCE, &der(OBJECT_IDENTIFIER, oid)));
+            let pss = [der(OBJECT_IDENTIFIER, RSASSA_PSS), der(SEQUENCE, &tagged)].concat();
+            let fields = read_certificate(&certificate(&pss, BEFORE, AFTER)).unwrap();
+            assert_eq!(fields.signature_hash, Some(hash), "{oid:x?}");
+        }
+    }
+
+    #[test]
+    fn broken_hashes_are_replaced() {
+        for (hash, bytes) in [
+            (SignatureHash::Broken, 32),
+            (SignatureHash::Sha224, 28),
+            (SignatureHash::Sha256, 32),
+            (SignatureHash::Sha384, 48),
+            (SignatureHash::Sha512, 64),
+        ] {
+            assert_eq!(hash.end_point(b"certificate").len(), bytes);
+        }
+        assert_eq!(
+            SignatureHash::Broken.end_point(b"x"),
+            SignatureHash::Sha256.end_point(b"x")
+        );
+    }
+
+    /// The forms of OpenSSL, with what it says of them.
+    #[test]
+    fn certificates_of_openssl_are_read() {
+        let pss_sha384 = CertificateDer::from_pem_slice(PSS_SHA384.as_bytes()).unwrap();
+        let fields = read_certificate(&pss_sha384).unwrap();
+        assert_eq!(fields.not_before, 1_795_267_510);
+        assert_eq!(fields.not_after, 3_523_267_510);
+        let end_point = fields.signature_hash.unwrap().end_point(&pss_sha384);
+        assert_eq!(
+            end_point[..8],
+            [0xa9, 0xe3, 0xc2, 0x9a, 0xff, 0x8b, 0x18, 0x3e]
+        );
+        assert_eq!(end_point.len(), 48);
+
+        let pss_sha1 = CertificateDer::from_pem_slice(PSS_SHA1.as_bytes()).unwrap();
+        let fields = read_certificate(&pss_sha1).unwrap();
+        assert_eq!(fields.not_after, 1_795_526_710);
+        let end_point = fields.signature_hash.unwrap().end_point(&pss_sha1);
+        assert_eq!(
+            end_point[..8],
+            [0x5f, 0x22, 0xe0, 0x53, 0xcb, 0x3c, 0xa9, 0x66]
+        );
+        assert_eq!(end_point.len(), 32);
+    }
+
+    #[test]
+    fn times_are_read_in_both_forms() {
+        let algorithm = der(OBJECT_IDENTIFIER, SIGNATURES[0].0);
+        let check = |time: (u8, &str), expected: Option<i64>| {
+            let read = read_certificate(&certificate(&algorithm, BEFORE, time));
+            assert_eq!(read.map(|fields| fields.not_after), expected, "{time:?}");
+        };
+        check((UTC_TIME, "700101000000Z"), Some(0));
+        check((UTC_TIME, "500101000000Z"), Some(-631_152_000));
+        check((UTC_TIME, "491231235959Z"), Some(2_524_607_999));
+        check((UTC_TIME, "000229000000Z"), Some(951_782_400));
+        check((GENERALIZED_TIME, "20810824132510Z"), Some(3_523_267_510));
+        check((GENERALIZED_TIME, "99991231235959Z"), Some(253_402_300_799));
+        for broken in [
+            "",
+            "Z",
+            "7001010000Z",
+            "700101000000",
+            "700101000000+0100",
+            "70010100000xZ",
+            "701301000000Z",
+        ] {
+            check((UTC_TIME, broken), None);
+        }
+        for broken in [
+            "700101000000Z",
+            "20260230000000.5Z",
+            "20260232000000Z",
+            "20260101240000Z",
+            "20260101006000Z",
+        ] {
+            check((GENERALIZED_TIME, broken), None);
+        }
+        check((INTEGER, "700101000000Z"), None);
+    }
+
+    #[test]
+    fn what_is_cut_or_changed_does_no_harm() {
+        let sound = certificate(&der(OBJECT_IDENTIFIER, SIGNATURES[0].0), BEFORE, AFTER);
+        for cut in 0..sound.len() {
+            assert_eq!(read_certificate(&sound[..cut]), None, "{cut}");
+        }
+        let followed = [&sound[..], &[0]].concat();
+        assert_eq!(read_certificate(&followed), None);
+        for index in 0..sound.len() {
+            for change in [1, 0x7f, 0x80, 0xff] {
+                let mut changed = sound.clone();
+                changed[index] ^= change;
+                // Any answer is right that is not a panic.
+                let _any = read_certificate(&changed);
+            }
+        }
+        // Lengths that are not the shortest form, indefinite, or beyond what there is.
+        for length in [
+            &[0x81, 0x05][..],
+            &[0x82, 0, 5],
+            &[0x80],
+            &[0x83, 0, 0, 5],
+            &[0x84, 0xff, 0xff, 0xff, 0xff],
+        ] {
+            let value = [&[SEQUENCE], length, &[0; 5]].concat();
+            assert!(Der(&value).enter(SEQUENCE).is_none(), "{length:x?}");
+        }
+    }
+
+    const PSS_SHA384: &str = "\
+-----BEGIN CERTIFICATE-----
+MIICXjCCAZOgAwIBAgIUI0g4zAee6V5LSR5QGjX5JAU2fvYwQQYJKoZIhvcNAQEK
+MDSgDzANBglghkgBZQMEAgIFAKEcMBoGCSqGSIb3DQEBCDANBglghkgBZQMEAgIF
+AKIDAgEgMAwxCjAIBgNVBAMMAWEwIBcNMjYxMTIxMTMyNTEwWhgPMjA4MTA4MjQx
+MzI1MTBaMAwxCjAIBgNVBAMMAWEwgZ8wDQYJKoZIhvcNAQEBBQADgY0AMIGJAoGB
+ANPRwjpe2nXRbrUwnENPHJM3DB4OsyFvZj3zZ170tJ/4Gv4exQ39rbZOpX2NUTY0
+tC5ApwOJY6R9YyD0khYVHynQiwjNIqYh4O/6vtsU7AXPxT47o5cjFqr2PaQ0rlzD
+gyAuC7RxSByChIqMN4qkZj2u4LXX22nhxtOqWsyZVFKFAgMBAAGjUzBRMB0GA1Ud
+DgQWBBRDWn3uekvwGgfncKOBDQFDspS7mjAfBgNVHSMEGDAWgBRDWn3uekvwGgfn
+cKOBDQFDspS7mjAPBgNVHRMBAf8EBTADAQH/MEEGCSqGSIb3DQEBCjA0oA8wDQYJ
+YIZIAWUDBAICBQChHDAaBgkqhkiG9w0BAQgwDQYJYIZIAWUDBAICBQCiAwIBIAOB
+gQBkbWXp0/bkhoHrl5gxVAmLm9tkyz1TNjVZLOwSk9IGDJ6F+KE7eprmOHEbJkBm
+RKvFGfWyUQGknaQtlmzTeh57P/1qV0FWwoeAdBgVHsGBb4uYudRaUJNHy1uataeP
+C7k8fBXSQJ0Yc/dUalmoeQljXPMfFyOsAcQ123im08ZrqQ==
+-----END CERTIFICATE-----
+";
+
+    const PSS_SHA1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIB/jCCAWKgAwIBAgIUI4COolkptX26baLL18KECfyV6KwwEgYJKoZIhvcNAQEK
+MAWiAwIBajAMMQowCAYDVQQDDAFhMB4XDTI2MTEyMTEzMjUxMFoXDTI2MTEyNDEz
+MjUxMFowDDEKMAgGA1UEAwwBYTCBnzANBgkqhkiG9w0BAQEFAAOBjQAwgYkCgYEA
+yAPSy9cbKO4wUvhPHOv1EvYR9Zno/0Sgb4qLcAWwuhQAbOQNvzCrYXOcRqLhXOpO
+tZEsdXX2yti+YFjaHweeg6TIr0Z5xYaTyzSGivYe4XEPioFqCL1w/W55Pw8JbhFH
+hA2dAR7hFO/eI3CSiv6hZp53ZhaAp20eeIZw9j5NB28CAwEAAaNTMFEwHQYDVR0O
+BBYEFDg57AqD69d/aeVYkUqQEYKjmFoLMB8GA1UdIwQYMBaAFDg57AqD69d/aeVY
+kUqQEYKjmFoLMA8GA1UdEwEB/wQFMAMBAf8wEgYJKoZIhvcNAQEKMAWiAwIBagOB
+gQAJutQA6ouBKj42r6TsXjie84r9WnPx/+HdhjP2U7JUPGlSWqeJAcCiXWmSXjN7
+EeKTDlGoCq5pw2p2ob+HfBgMJ3N06CwcVaevV5yF6Pww9mLOk67YKgPB5/ZKv+/y
+mkinbdBKlmQ1iYXLOuyOBCKeugQ/U6DEG8mLnMkTvpvp6g==
+-----END CERTIFICATE-----
+";
+}

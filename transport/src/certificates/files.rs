@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use rustls::client::verify_server_name;
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -142,17 +143,21 @@ pub(super) fn load(
     ))
 }
 
-/// Whether a certificate is for `domain`, which may be a wildcard.
-pub(super) fn covers(certificate: &CertificateDer<'_>, domain: &str) -> bool {
-    // A wildcard is covered if one name below it is.
-    let name = domain.replacen('*', "any", 1);
+/// Whether a certificate is for a name, or for the names below it.
+pub(super) fn covers(certificate: &CertificateDer<'_>, below: bool, name: &str) -> bool {
+    // Only a wildcard covers a name that nobody has thought of.
+    let name = if below {
+        format!("any.{name}")
+    } else {
+        name.to_owned()
+    };
     let (Ok(certificate), Ok(name)) = (
         ParsedCertificate::try_from(certificate),
         ServerName::try_from(name),
     ) else {
         return false;
     };
-    rustls::client::verify_server_name(&certificate, &name).is_ok()
+    verify_server_name(&certificate, &name).is_ok()
 }
 
 fn load_chain(

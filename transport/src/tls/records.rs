@@ -10,7 +10,7 @@ use rustls::unbuffered::{
     UnbufferedStatus, WriteTraffic,
 };
 use rustls::{
-    ContentType, HandshakeKind, InvalidMessage, PeerMisbehaved, ProtocolVersion, ServerConfig,
+    CipherSuite, ContentType, HandshakeKind, InvalidMessage, ProtocolVersion, ServerConfig,
 };
 use tokio::time::Instant;
 
@@ -123,6 +123,10 @@ impl UnbufferedRecords {
         let first = !self.answered;
         self.answered |= out.len() > out_before;
         outcome.map_err(|error| {
+            if self.writing == Writing::Closed {
+                // Nothing follows close_notify, not even an alert.
+                out.truncate(out_before);
+            }
             self.fail();
             TlsError::from_rustls(error, first)
         })
@@ -282,12 +286,7 @@ impl TlsRecords for UnbufferedRecords {
                 ProtocolVersion::TLSv1_3 => TlsVersion::Tls13,
                 _ => TlsVersion::Tls12,
             },
-            cipher_suite: self
-                .connection
-                .negotiated_cipher_suite()?
-                .suite()
-                .as_str()
-                .unwrap_or("unknown"),
+            cipher_suite: suite_name(self.connection.negotiated_cipher_suite()?.suite()),
             resumed: self.connection.handshake_kind() == Some(HandshakeKind::Resumed),
             server_name: observed.server_name,
             alpn: self.connection.alpn_protocol().map(<[u8]>::to_vec),
@@ -426,6 +425,16 @@ fn next_record(buffer: &[u8]) -> Option<usize> {
     }
 }
 
+/// The name at IANA. rustls has names of its own for those of TLS 1.3.
+fn suite_name(suite: CipherSuite) -> &'static str {
+    match suite {
+        CipherSuite::TLS13_AES_128_GCM_SHA256 => "TLS_AES_128_GCM_SHA256",
+        CipherSuite::TLS13_AES_256_GCM_SHA384 => "TLS_AES_256_GCM_SHA384",
+        CipherSuite::TLS13_CHACHA20_POLY1305_SHA256 => "TLS_CHACHA20_POLY1305_SHA256",
+        suite => suite.as_str().unwrap_or("unknown"),
+    }
+}
+
 impl TlsError {
     /// `first` says that the client has not been answered yet.
     fn from_rustls(error: rustls::Error, first: bool) -> Self {
@@ -440,12 +449,6 @@ impl TlsError {
             Error::NoApplicationProtocol => Self::NoApplicationProtocol,
             Error::PeerIncompatible(why) => Self::Incompatible(format!("{why:?}")),
             Error::AlertReceived(alert) => Self::AlertReceived(format!("{alert:?}")),
-            Error::PeerMisbehaved(
-                PeerMisbehaved::TooManyEmptyFragments
-                | PeerMisbehaved::TooManyKeyUpdateRequests
-                | PeerMisbehaved::TooManyRenegotiationRequests
-                | PeerMisbehaved::TooManyWarningAlertsReceived,
-            ) => Self::Limit(TlsLimit::EmptyRecords),
             Error::General(_)
             | Error::FailedToGetCurrentTime
             | Error::FailedToGetRandomBytes

@@ -187,6 +187,10 @@ fn flag_mechanism_and_offer_must_agree() {
     ];
     for (flag, plus, plus_offered, expected) in table {
         let message = format!("{flag},,n=user,r=abc");
+        assert_eq!(
+            ScramServer::says_not_offered(message.as_bytes()),
+            flag == "y"
+        );
         let result = ScramServer::start(ScramHash::Sha1, plus, plus_offered, message.as_bytes());
         assert_eq!(result.map(|_| ()), expected, "{flag} {plus} {plus_offered}");
     }
@@ -325,8 +329,11 @@ fn names_decode_comma_and_equals_sign_only() {
     }
 }
 
+/// A client's answer, changed.
+type Change = fn(&str) -> String;
+
 /// A08: what is done to the answer, which is `c=biws,r=abcdef,p=PROOF`.
-const CHANGES_OF_CLIENT_FINAL: [(&str, fn(&str) -> String); 22] = [
+const CHANGES_OF_CLIENT_FINAL: [(&str, Change); 22] = [
     ("changed nonce", |answer| {
         answer.replace("r=abcdef", "r=abcdeg")
     }),

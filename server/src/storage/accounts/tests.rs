@@ -1,21 +1,17 @@
 use super::*;
-use crate::storage::tests::{check_statements, on_each_place, open, run_raw};
+use crate::storage::tests::{check_statements, fetch_raw, on_each_place, open, run_raw};
 use crate::storage::{Cause, Place};
 
-fn account_in(domain: &str, username: &str, password: &str) -> NewAccount {
+fn account(username: &str, password: &str) -> NewAccount {
     let credentials = Credentials {
         password: password.into(),
         pass_details: None,
     };
     NewAccount {
         username: username.into(),
-        domain: domain.into(),
+        domain: "localhost".into(),
         credentials,
     }
-}
-
-fn account(username: &str, password: &str) -> NewAccount {
-    account_in("localhost", username, password)
 }
 
 async fn password(accounts: &AccountStore, username: &str) -> Option<String> {
@@ -24,6 +20,12 @@ async fn password(accounts: &AccountStore, username: &str) -> Option<String> {
         .await
         .unwrap()
         .map(|found| found.password)
+}
+
+async fn details(accounts: &AccountStore, username: &str) -> Option<String> {
+    let found = accounts.credentials(username, "localhost").await.unwrap()?;
+    assert_eq!(found.password, "");
+    found.pass_details
 }
 
 #[tokio::test]
@@ -36,69 +38,50 @@ async fn an_account_is_made_found_and_removed() {
     on_each_place(|db| async move {
         let accounts = AccountStore::new(db);
         assert!(!accounts.exists("romeo", "localhost").await.unwrap());
-        accounts.create(account("romeo", "secret")).await.unwrap();
+        accounts.create("romeo", "localhost", "keys").await.unwrap();
         assert!(matches!(
-            accounts.create(account("romeo", "other")).await,
+            accounts.create("romeo", "localhost", "other").await,
             Err(Error::Conflict { .. })
         ));
         assert!(accounts.exists("romeo", "localhost").await.unwrap());
-        assert_eq!(
-            password(&accounts, "romeo").await.as_deref(),
-            Some("secret")
-        );
+        assert_eq!(details(&accounts, "romeo").await.as_deref(), Some("keys"));
         assert!(!accounts.exists("romeo", "example.org").await.unwrap());
+        assert!(accounts.credentials("romeo", "").await.unwrap().is_none());
         assert!(accounts.remove("romeo", "localhost").await.unwrap());
         assert!(!accounts.remove("romeo", "localhost").await.unwrap());
-        assert_eq!(password(&accounts, "romeo").await, None);
+        assert!(!accounts.exists("romeo", "localhost").await.unwrap());
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_password_is_replaced_as_a_whole() {
+async fn keys_replace_a_password() {
     on_each_place(|db| async move {
         let accounts = AccountStore::new(db);
-        accounts.create(account("romeo", "secret")).await.unwrap();
-        let details = "==MULTI_SCRAM==,4096,===SHA1===c2FsdA==|a2V5|a2V5";
-        let keys = Credentials {
-            password: String::new(),
-            pass_details: Some(details.into()),
-        };
+        accounts
+            .create_many(vec![account("romeo", "secret")])
+            .await
+            .unwrap();
+        let before = accounts
+            .credentials("romeo", "localhost")
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(
+            (before.password.as_str(), before.pass_details),
+            ("secret", None)
+        );
+        let keys = "==MULTI_SCRAM==,4096,===SHA1===c2FsdA==|a2V5|a2V5";
         assert!(
             accounts
-                .set_password("romeo", "localhost", keys.clone())
+                .set_password("romeo", "localhost", keys)
                 .await
                 .unwrap()
         );
-        assert!(
-            accounts
-                .credentials("romeo", "localhost")
-                .await
-                .unwrap()
-                .unwrap()
-                == keys
-        );
-        let plain = Credentials {
-            password: "again".into(),
-            pass_details: None,
-        };
-        assert!(
-            accounts
-                .set_password("romeo", "localhost", plain.clone())
-                .await
-                .unwrap()
-        );
-        assert!(
-            accounts
-                .credentials("romeo", "localhost")
-                .await
-                .unwrap()
-                .unwrap()
-                == plain
-        );
+        assert_eq!(details(&accounts, "romeo").await.as_deref(), Some(keys));
         assert!(
             !accounts
-                .set_password("juliet", "localhost", plain)
+                .set_password("juliet", "localhost", keys)
                 .await
                 .unwrap()
         );
@@ -122,10 +105,10 @@ async fn names_are_compared_byte_by_byte() {
             "a'b",
         ];
         for name in names {
-            accounts.create(account(name, name)).await.unwrap();
+            accounts.create(name, "localhost", name).await.unwrap();
         }
         for name in names {
-            assert_eq!(password(&accounts, name).await.as_deref(), Some(name));
+            assert_eq!(details(&accounts, name).await.as_deref(), Some(name));
         }
         assert_eq!(
             accounts.count("localhost").await.unwrap(),
@@ -140,7 +123,10 @@ async fn names_are_compared_byte_by_byte() {
 async fn many_accounts_are_made_and_those_that_exist_are_left_alone() {
     on_each_place(|db| async move {
         let accounts = AccountStore::new(db);
-        accounts.create(account("user0007", "kept")).await.unwrap();
+        accounts
+            .create_many(vec![account("user0007", "kept")])
+            .await
+            .unwrap();
         let mut many: Vec<_> = (0..1_200)
             .map(|index| account(&format!("user{index:04}"), "new"))
             .collect();
@@ -170,10 +156,7 @@ async fn accounts_are_listed_by_page_and_domain() {
             .map(|index| account(&format!("user{index:04}"), ""))
             .collect();
         accounts.create_many(many).await.unwrap();
-        accounts
-            .create(account_in("example.org", "other", ""))
-            .await
-            .unwrap();
+        accounts.create("other", "example.org", "").await.unwrap();
         assert_eq!(
             accounts.list("localhost", 2, 0).await.unwrap(),
             ["user0000", "user0001"]
@@ -205,17 +188,18 @@ async fn one_of_many_who_make_the_same_account_succeeds() {
         for index in 0..20 {
             let accounts = AccountStore::new(db.clone());
             tasks.spawn(async move {
+                let keys = index.to_string();
                 accounts
-                    .create(account("romeo", &index.to_string()))
+                    .create("romeo", "localhost", &keys)
                     .await
-                    .map(|()| index)
+                    .map(|()| keys)
             });
         }
         let outcomes = tasks.join_all().await;
         let made: Vec<_> = outcomes.into_iter().filter_map(Result::ok).collect();
         assert_eq!(made.len(), 1);
-        let found = password(&AccountStore::new(db), "romeo").await;
-        assert_eq!(found, Some(made[0].to_string()));
+        let found = details(&AccountStore::new(db), "romeo").await;
+        assert_eq!(found.as_ref(), made.first());
     })
     .await;
 }
@@ -243,4 +227,68 @@ async fn credentials_that_are_no_text_are_an_error() {
         ),
         "{found:?}"
     );
+}
+
+/// Every table with a column for the account must be in the list of what is removed with it.
+#[tokio::test]
+async fn nothing_of_a_removed_account_is_left() {
+    let db = open(Place::Memory).await;
+    let accounts = AccountStore::new(db.clone());
+    accounts.create("romeo", "localhost", "").await.unwrap();
+    let tables = tables_by_account(&db).await;
+    assert!(tables.contains(&"rosterusers".to_owned()) && tables.contains(&"users".to_owned()));
+    for statement in [REMOVE].into_iter().chain(REMOVE_WHAT_BELONGS_TO_IT) {
+        let table = statement.sql.split(' ').nth(2).unwrap();
+        assert!(
+            tables.contains(&table.to_owned()),
+            "{table} has no columns of an account"
+        );
+    }
+    assert_eq!(
+        tables.len(),
+        1 + REMOVE_WHAT_BELONGS_TO_IT.len(),
+        "{tables:?}"
+    );
+}
+
+#[tokio::test]
+async fn removing_an_account_leaves_others_alone() {
+    on_each_place(|db| async move {
+        run_raw(
+            &db,
+            "INSERT INTO rosterusers (server, username, jid, nick, subscription, ask, askmessage) VALUES
+             ('localhost', 'romeo', 'a@b', '', 'N', 'N', ''), ('localhost', 'juliet', 'a@b', '', 'N', 'N', '');
+             INSERT INTO rostergroups VALUES ('localhost', 'romeo', 'a@b', 'g'), ('example.org', 'romeo', 'a@b', 'g');
+             INSERT INTO roster_version VALUES ('localhost', 'romeo', '1'), ('localhost', 'juliet', '1');
+             INSERT INTO roster_changes VALUES ('localhost', 'romeo', 1, '1', 'a@b'), ('localhost', 'Romeo', 1, '1', 'a@b');
+             INSERT INTO offline_message (timestamp, server, username, from_jid, packet) VALUES
+             (1, 'localhost', 'romeo', 'a@b', ''), (1, 'localhost', 'juliet', 'a@b', '');",
+        )
+        .await;
+        let accounts = AccountStore::new(db.clone());
+        // Rows are removed even where the account itself is gone.
+        assert!(!accounts.remove("romeo", "localhost").await.unwrap());
+        for table in tables_by_account(&db).await {
+            let (rows, own) = count_rows(&db, &table).await;
+            let expected = if table == "users" { 0 } else { 1 };
+            assert_eq!((rows, own), (expected, 0), "{table}");
+        }
+    })
+    .await;
+}
+
+async fn tables_by_account(db: &Db) -> Vec<String> {
+    use sqlx::Row as _;
+    let sql = "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
+               WHERE m.type = 'table' AND c.name IN ('server', 'username') GROUP BY m.name HAVING COUNT(*) = 2";
+    let rows = fetch_raw(db, sql.to_owned()).await;
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+/// All rows of a table, and those of romeo@localhost.
+async fn count_rows(db: &Db, table: &str) -> (i64, i64) {
+    use sqlx::Row as _;
+    let own = "COALESCE(SUM(server = 'localhost' AND username = 'romeo'), 0)";
+    let rows = fetch_raw(db, format!("SELECT COUNT(*), {own} FROM {table}")).await;
+    (rows[0].get(0), rows[0].get(1))
 }

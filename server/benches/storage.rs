@@ -1,0 +1,137 @@
+//! What the database costs: CPU (all threads of the process) and wall time of an operation, by how many are in flight.
+//!
+//! `cargo bench -p server --bench storage`. Pin it (`taskset -c 0`) to compare with figures for one core.
+#![allow(clippy::print_stdout, clippy::unwrap_used)]
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use server::storage::accounts::{AccountStore, Credentials, NewAccount};
+use server::storage::{Db, Options, Place};
+use tokio::task::JoinSet;
+
+const ACCOUNTS: usize = 10_000;
+const DOMAIN: &str = "localhost";
+
+fn main() {
+    let folder = std::env::temp_dir().join(format!("meerkat-bench-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    println!(
+        "{:<44} {:>9} {:>11} {:>11} {:>10}",
+        "operation", "in flight", "CPU us/op", "wall us/op", "op/s"
+    );
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    for readers in [2, 4, 8, 16] {
+        let file = folder.join(format!("{readers}.db"));
+        runtime.block_on(measure_reads(&file, readers));
+    }
+    std::fs::remove_dir_all(folder).unwrap();
+}
+
+async fn open(file: &Path, readers: usize) -> Db {
+    let place = Place::File(PathBuf::from(file));
+    let db = Db::open(Options {
+        readers,
+        ..Options::new(place)
+    })
+    .await
+    .unwrap();
+    db.migrate().await.unwrap();
+    db
+}
+
+async fn measure_reads(file: &Path, readers: usize) {
+    let db = open(file, readers).await;
+    let accounts = AccountStore::new(db.clone());
+    // As long as SCRAM keys for five hash functions are.
+    let details = "k".repeat(700);
+    let new = move |index| NewAccount {
+        username: format!("user{index}"),
+        domain: DOMAIN.to_owned(),
+        credentials: Credentials {
+            password: String::new(),
+            pass_details: Some(details.clone()),
+        },
+    };
+    accounts
+        .create_many((0..ACCOUNTS).map(new).collect())
+        .await
+        .unwrap();
+    for in_flight in [1, 8, 50] {
+        let accounts = accounts.clone();
+        measure(
+            &format!("credentials, {readers} readers"),
+            in_flight,
+            60_000,
+            move |index| {
+                let accounts = accounts.clone();
+                async move {
+                    let username = format!("user{}", (index * 7_919) % ACCOUNTS);
+                    assert!(
+                        accounts
+                            .credentials(&username, DOMAIN)
+                            .await
+                            .unwrap()
+                            .is_some()
+                    );
+                }
+            },
+        )
+        .await;
+    }
+    db.close().await;
+}
+
+/// Runs `operation` so often, by so many tasks, and prints what one costs.
+async fn measure<F>(
+    name: &str,
+    in_flight: usize,
+    count: usize,
+    operation: impl Fn(usize) -> F + Clone + Send + 'static,
+) where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let next = Arc::new(AtomicUsize::new(0));
+    let (cpu, started) = (cpu_time(), Instant::now());
+    let mut tasks = JoinSet::new();
+    for _ in 0..in_flight {
+        let (next, operation) = (Arc::clone(&next), operation.clone());
+        tasks.spawn(async move {
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    return;
+                }
+                operation(index).await;
+            }
+        });
+    }
+    tasks.join_all().await;
+    let (cpu, wall) = (cpu_time() - cpu, started.elapsed());
+    let each = |time: Duration| time.as_secs_f64() * 1e6 / count as f64;
+    let rate = count as f64 / wall.as_secs_f64();
+    println!(
+        "{name:<44} {in_flight:>9} {:>11.1} {:>11.1} {rate:>10.0}",
+        each(cpu),
+        each(wall)
+    );
+}
+
+/// CPU time of all threads that ran so far, from the kernel's count in ticks of 10 ms.
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let after_name = stat.rsplit(") ").next().unwrap();
+    let ticks: u64 = after_name
+        .split(' ')
+        .skip(11)
+        .take(2)
+        .map(|ticks| ticks.parse::<u64>().unwrap())
+        .sum();
+    Duration::from_millis(ticks * 10)
+}
