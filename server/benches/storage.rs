@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use protocol::BareJid;
+use protocol::{BareJid, Jid};
 use server::modules::offline::store::{NewMessage, OfflineStore, Quota};
+use server::modules::roster::store::{Edit, RosterStore, Since};
 use server::storage::accounts::{AccountStore, Credentials, NewAccount};
 use server::storage::in_flight::{InFlight, InFlightStore};
 use server::storage::{Db, Options, Place};
@@ -38,6 +39,7 @@ fn main() {
         let file = folder.join(format!("offline{fill}.db"));
         runtime.block_on(measure_offline(&file, fill));
     }
+    runtime.block_on(measure_rosters(&folder.join("rosters.db")));
     runtime.block_on(measure_in_flight(&folder.join("in_flight.db")));
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -133,6 +135,67 @@ async fn measure_offline(file: &Path, fill: usize) {
                 }
             },
         )
+        .await;
+    }
+    db.close().await;
+}
+
+/// Whole rosters, each contact in a group, and changes of an item.
+async fn measure_rosters(file: &Path) {
+    let db = open(file, 4).await;
+    let rosters = RosterStore::new(db.clone());
+    let account = |name: &str| BareJid::parse(&format!("{name}@{DOMAIN}")).unwrap();
+    for items in [0, 20, 100, 1_000] {
+        let account = account(&format!("user{items}"));
+        let mut tasks = JoinSet::new();
+        for index in 0..items {
+            let (rosters, account) = (rosters.clone(), account.clone());
+            let contact = Jid::parse(&format!("contact{index}@example.org")).unwrap();
+            let edit = Edit::new(format!("Contact {index}"), vec!["Friends".to_owned()]).unwrap();
+            tasks.spawn(async move { rosters.set_item(&account, &contact, edit).await.unwrap() });
+        }
+        tasks.join_all().await;
+        let version = rosters.load(&account).await.unwrap().version;
+        for in_flight in [1, 50] {
+            let (rosters, account) = (rosters.clone(), account.clone());
+            let count = (100_000 / (items + 10)).min(5_000);
+            measure(&format!("roster of {items}"), in_flight, count, move |_| {
+                let (rosters, account) = (rosters.clone(), account.clone());
+                async move { assert_eq!(rosters.load(&account).await.unwrap().items.len(), items) }
+            })
+            .await;
+        }
+        let (rosters, account) = (rosters.clone(), account.clone());
+        measure(
+            &format!("roster of {items}, version known"),
+            50,
+            5_000,
+            move |_| {
+                let (rosters, account, version) =
+                    (rosters.clone(), account.clone(), version.clone());
+                async move {
+                    assert_eq!(
+                        rosters.load_since(&account, &version).await.unwrap(),
+                        Since::Current
+                    );
+                }
+            },
+        )
+        .await;
+    }
+    for in_flight in [1, 50] {
+        let rosters = rosters.clone();
+        measure("roster set", in_flight, 3_000, move |index| {
+            let (rosters, account) = (
+                rosters.clone(),
+                account(&format!("user{in_flight}-{}", index % 100)),
+            );
+            async move {
+                let contact = Jid::parse("juliet@example.org").unwrap();
+                let edit = Edit::new(index.to_string(), vec!["Friends".to_owned()]).unwrap();
+                rosters.set_item(&account, &contact, edit).await.unwrap();
+            }
+        })
         .await;
     }
     db.close().await;

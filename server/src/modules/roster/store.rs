@@ -14,6 +14,7 @@
 use std::collections::BTreeMap;
 
 use protocol::{BareJid, Element, Jid, Stanza, StanzaType, ns};
+use serde::de::DeserializeOwned;
 
 use super::subscription::{
     self, Contact, Inbound, Outbound, Removal, State, Subscription, SubscriptionType,
@@ -40,39 +41,44 @@ pub const CHANGES_MAX: i64 = 128;
 /// Old changes are deleted each time so many have come.
 const CHANGES_SLACK: i64 = 16;
 
-/// Kinds of the rows that the statements with `UNION ALL` return, in their first column.
+/// Kinds of the rows of the statements that load, in their first column.
 const KIND_VERSION: i64 = 0;
-const KIND_ITEM: i64 = 1;
-const KIND_GROUP: i64 = 2;
-const KIND_CHANGE: i64 = 3;
+const KIND_ITEMS: i64 = 1;
+const KIND_GROUPS: i64 = 2;
+const KIND_CHANGES: i64 = 3;
 
 statements! {
     VERSION = "roster_version":
         "SELECT version FROM roster_version WHERE server = $1 AND username = $2";
     // One statement, as two would see the roster at two times and the version of the one for the items of the other.
+    // Contacts come as one text of JSON: as rows, a roster of a hundred would cost five times as much.
     LOAD = "roster_load":
-        "SELECT 0, version, '', '', '', 0, NULL FROM roster_version WHERE server = $1 AND username = $2
+        "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 1, jid, nick, subscription, ask, approved, listed FROM rosterusers WHERE server = $1 AND username = $2
+         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed)) FROM rosterusers
+         WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 2, jid, grp, '', '', 0, NULL FROM rostergroups WHERE server = $1 AND username = $2";
+         SELECT 2, json_group_array(json_array(jid, grp)) FROM rostergroups WHERE server = $1 AND username = $2";
     LOAD_WITH_CHANGES = "roster_load_with_changes":
-        "SELECT 0, version, '', '', '', 0, NULL FROM roster_version WHERE server = $1 AND username = $2
+        "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 1, jid, nick, subscription, ask, approved, listed FROM rosterusers WHERE server = $1 AND username = $2
+         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed)) FROM rosterusers
+         WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 2, jid, grp, '', '', 0, NULL FROM rostergroups WHERE server = $1 AND username = $2
+         SELECT 2, json_group_array(json_array(jid, grp)) FROM rostergroups WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 3, jid, version, '', '', change_id, NULL FROM roster_changes WHERE server = $1 AND username = $2";
+         SELECT 3, json_group_array(json_array(change_id, version, jid)) FROM roster_changes
+         WHERE server = $1 AND username = $2";
     LOAD_ITEM = "roster_load_item":
-        "SELECT 0, version, '', '', '', 0, NULL FROM roster_version WHERE server = $1 AND username = $2
+        "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 1, jid, nick, subscription, ask, approved, listed FROM rosterusers
+         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed)) FROM rosterusers
          WHERE server = $1 AND username = $2 AND jid = $3
          UNION ALL
-         SELECT 2, jid, grp, '', '', 0, NULL FROM rostergroups WHERE server = $1 AND username = $2 AND jid = $3";
+         SELECT 2, json_group_array(json_array(jid, grp)) FROM rostergroups
+         WHERE server = $1 AND username = $2 AND jid = $3";
     SUBSCRIPTIONS = "roster_subscriptions":
-        "SELECT jid, subscription, ask FROM rosterusers
+        "SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
          WHERE server = $1 AND username = $2 AND subscription <> 'N'";
     REQUESTS = "roster_requests":
         "SELECT jid, subscription, ask, askmessage FROM rosterusers
@@ -310,9 +316,21 @@ impl RosterStore {
     /// Who sees whose presence, for those contacts where anybody does. One statement.
     pub async fn subscriptions(&self, account: &BareJid) -> Result<Vec<(Jid, State)>, Error> {
         let query = SUBSCRIPTIONS.bind(Key::of(account).values());
-        self.db
-            .fetch_all(query, |row| Ok((read_jid(row, 0)?, read_state(row, 1)?)))
-            .await
+        let read = |row: &Row<'_>| {
+            let rows = read_json::<(String, String, String)>(row, 0)?;
+            let read = |(jid, subscription, ask): (String, String, String)| {
+                Some((Jid::parse(&jid).ok()?, read_state(&subscription, &ask)?))
+            };
+            rows.into_iter()
+                .map(read)
+                .collect::<Option<Vec<_>>>()
+                .ok_or_else(|| row.corrupt(0))
+        };
+        Ok(self
+            .db
+            .fetch_optional(query, read)
+            .await?
+            .unwrap_or_default())
     }
 
     /// Requests that wait for an answer, sorted by address, after that of `after`; at most [`REQUESTS_PAGE_MAX`].
@@ -324,11 +342,12 @@ impl RosterStore {
         let [server, username, after] = Key::of(account).with(after.map_or("", Jid::as_str));
         let query = REQUESTS.bind([server, username, after, i64::from(REQUESTS_PAGE_MAX).into()]);
         let read = |row: &Row<'_>| {
-            let request = Request {
-                from: read_jid(row, 0)?,
+            let state = read_state(&row.text(1)?, &row.text(2)?).ok_or_else(|| row.corrupt(1))?;
+            let from = Jid::parse(&row.text(0)?).map_err(|_| row.corrupt(0))?;
+            Ok(state.is_pending_in().then_some(Request {
+                from,
                 text: row.text(3)?,
-            };
-            Ok(read_state(row, 1)?.is_pending_in().then_some(request))
+            }))
         };
         Ok(self
             .db
@@ -677,7 +696,7 @@ impl Key {
     }
 }
 
-/// What a statement with `UNION ALL` has returned so far; its rows come in any order.
+/// What a statement that loads has returned so far; its rows come in any order.
 #[derive(Default)]
 struct Found {
     version: Option<String>,
@@ -685,6 +704,9 @@ struct Found {
     groups: Vec<(String, String)>,
     changes: BTreeMap<i64, Change>,
 }
+
+/// Columns of `rosterusers`: jid, nick, subscription, ask, approved, listed.
+type ItemRow = (String, String, String, String, i64, Option<i64>);
 
 struct Change {
     jid: Jid,
@@ -709,36 +731,45 @@ impl Found {
     fn take(&mut self, row: &Row<'_>) -> Result<(), Error> {
         match row.integer(0)? {
             KIND_VERSION => self.version = Some(row.text(1)?),
-            KIND_ITEM => {
-                let state = read_state(row, 3)?;
-                let listed = match row.optional_integer(6)? {
-                    Some(listed) => listed != 0,
-                    None => state != State::NonePendingIn,
-                };
-                let contact = Contact {
-                    state,
-                    approved: row.integer(5)? != 0,
-                    listed,
-                };
-                let item = Item {
-                    jid: read_jid(row, 1)?,
-                    name: row.text(2)?,
-                    groups: Vec::new(),
-                    contact,
-                };
-                self.items.insert(row.text(1)?, item);
+            KIND_ITEMS => {
+                for item in read_json::<ItemRow>(row, 1)? {
+                    self.take_item(item).ok_or_else(|| row.corrupt(1))?;
+                }
             }
-            KIND_GROUP => self.groups.push((row.text(1)?, row.text(2)?)),
-            KIND_CHANGE => {
-                let change = Change {
-                    jid: read_jid(row, 1)?,
-                    version: row.text(2)?,
-                };
-                self.changes.insert(row.integer(5)?, change);
+            KIND_GROUPS => self.groups = read_json(row, 1)?,
+            KIND_CHANGES => {
+                for (number, version, jid) in read_json::<(i64, String, String)>(row, 1)? {
+                    let jid = Jid::parse(&jid).map_err(|_| row.corrupt(1))?;
+                    self.changes.insert(number, Change { jid, version });
+                }
             }
             _ => return Err(row.corrupt(0)),
         }
         Ok(())
+    }
+
+    fn take_item(
+        &mut self,
+        (text, name, subscription, ask, approved, listed): ItemRow,
+    ) -> Option<()> {
+        let jid = Jid::parse(&text).ok()?;
+        let state = read_state(&subscription, &ask)?;
+        let listed = listed.map_or(state != State::NonePendingIn, |listed| listed != 0);
+        let contact = Contact {
+            state,
+            approved: approved != 0,
+            listed,
+        };
+        self.items.insert(
+            text,
+            Item {
+                jid,
+                name,
+                groups: Vec::new(),
+                contact,
+            },
+        );
+        Some(())
     }
 
     /// The last change of each contact after the one that made version `known`, in order; None if that is not found.
@@ -801,28 +832,29 @@ fn version_by_content(items: &[Item]) -> String {
     format!("0-{hash:016x}")
 }
 
-fn read_jid(row: &Row<'_>, column: usize) -> Result<Jid, Error> {
-    Jid::parse(&row.text(column)?).map_err(|_| row.corrupt(column))
+/// Rows that the database has put together as JSON.
+fn read_json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> Result<Vec<T>, Error> {
+    serde_json::from_str(&row.text(column)?).map_err(|_| row.corrupt(column))
 }
 
-/// The state in columns `subscription` and `ask`, which stand side by side.
-fn read_state(row: &Row<'_>, column: usize) -> Result<State, Error> {
-    let subscription = match row.text(column)?.as_str() {
+/// The state that columns `subscription` and `ask` mean, if they mean one.
+fn read_state(subscription: &str, ask: &str) -> Option<State> {
+    let subscription = match subscription {
         "N" => Subscription::None,
         "T" => Subscription::To,
         "F" => Subscription::From,
         "B" => Subscription::Both,
-        _ => return Err(row.corrupt(column)),
+        _ => return None,
     };
-    let (pending_out, pending_in) = match row.text(column + 1)?.as_str() {
+    let (pending_out, pending_in) = match ask {
         // "Unsubscribe" of old rows waits for nothing.
         "N" | "U" => (false, false),
         "O" | "S" => (true, false),
         "I" => (false, true),
         "B" => (true, true),
-        _ => return Err(row.corrupt(column + 1)),
+        _ => return None,
     };
-    Ok(State::new(subscription, pending_out, pending_in))
+    Some(State::new(subscription, pending_out, pending_in))
 }
 
 /// Columns `subscription` and `ask` for a state.

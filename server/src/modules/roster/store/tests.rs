@@ -142,6 +142,29 @@ async fn an_item_comes_back_as_it_was_set() {
 }
 
 #[tokio::test]
+async fn any_text_comes_back_byte_for_byte() {
+    on_each_place(|db| async move {
+        let rosters = RosterStore::new(db);
+        for text in [
+            "a\0b",
+            "\u{1}\u{1f}\u{7f}",
+            "\"\\/'",
+            "\u{2028}\u{10ffff}",
+            "[\"x\",1]",
+            " ",
+        ] {
+            let set = set(&rosters, "juliet@x", text, &[text]).await.item.unwrap();
+            assert_eq!(
+                (set.name.as_str(), set.groups.as_slice()),
+                (text, [text.to_owned()].as_slice())
+            );
+            assert_eq!(load(&rosters).await.items, [set]);
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn rosters_are_apart() {
     on_each_place(|db| async move {
         let rosters = RosterStore::new(db);
