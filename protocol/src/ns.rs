@@ -1,4 +1,5 @@
 //! Namespaces, one constant each.
+use std::borrow::Cow;
 
 /// Content of client streams (RFC 6120 section 4.8.2).
 pub const CLIENT: &str = "jabber:client";
@@ -30,11 +31,60 @@ pub const STREAM_MANAGEMENT: &str = "urn:xmpp:sm:3";
 pub const SASL_CHANNEL_BINDING: &str = "urn:xmpp:sasl-cb:0";
 /// XEP-0205: the application condition of an oversized stanza.
 pub const ERRORS: &str = "urn:xmpp:errors";
+/// XEP-0045 Multi-User Chat: what rooms tell their occupants.
+pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0203 Delayed Delivery.
 pub const DELAY: &str = "urn:xmpp:delay";
 /// XEP-0199 XMPP Ping.
 pub const PING: &str = "urn:xmpp:ping";
+/// XEP-0280 Message Carbons.
+pub const CARBONS: &str = "urn:xmpp:carbons:2";
+/// XEP-0297 Stanza Forwarding.
+pub const FORWARD: &str = "urn:xmpp:forward:0";
+/// XEP-0313 Message Archive Management.
+pub const ARCHIVE: &str = "urn:xmpp:mam:2";
+/// XEP-0359 Unique and Stable Stanza IDs.
+pub const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// XEP-0421 Anonymous Unique Occupant Identifiers.
+pub const OCCUPANT_ID: &str = "urn:xmpp:occupant-id:0";
 /// The `xml` prefix (Namespaces in XML 1.0).
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 /// The `xmlns` prefix (Namespaces in XML 1.0).
 pub const XMLNS: &str = "http://www.w3.org/2000/xmlns/";
+
+/// `name` without an allocation if it is one of the constants.
+pub(crate) fn intern(name: &str) -> Cow<'static, str> {
+    match ALL.iter().find(|known| **known == name) {
+        Some(known) => Cow::Borrowed(known),
+        None => Cow::Owned(name.to_owned()),
+    }
+}
+
+/// All of them.
+const ALL: &[&str] = &[
+    CLIENT,
+    SERVER,
+    STREAM,
+    STREAM_ERRORS,
+    STANZA_ERRORS,
+    TLS,
+    SASL,
+    BIND,
+    SESSION,
+    ROSTER,
+    ROSTER_VERSIONING,
+    PRE_APPROVAL,
+    STREAM_MANAGEMENT,
+    SASL_CHANNEL_BINDING,
+    ERRORS,
+    MUC_USER,
+    DELAY,
+    PING,
+    CARBONS,
+    FORWARD,
+    ARCHIVE,
+    STANZA_ID,
+    OCCUPANT_ID,
+    XML,
+    XMLNS,
+];

@@ -1,4 +1,8 @@
-//! Stream headers (RFC 6120 section 4.7).
+//! RFC 6120 section 4.7: stream headers.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use crate::ns;
+use crate::xml::{Place, escape};
 
 /// What the initiator's `<stream:stream>` said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,11 +36,130 @@ pub struct ResponseHeader<'a> {
 
 impl ResponseHeader<'_> {
     /// Appends the XML declaration and `<stream:stream …>`.
-    pub fn write(&self, _out: &mut Vec<u8>) { todo!() }
+    pub fn write(&self, out: &mut Vec<u8>) {
+        write_header(
+            out,
+            [
+                ("from", Some(self.from)),
+                ("to", self.to),
+                ("id", Some(self.id)),
+            ],
+            Some(self.lang),
+        );
+    }
+}
+
+/// Appends the XML declaration and the `<stream:stream …>` of an initiator of a client stream.
+pub fn write_client_header(out: &mut Vec<u8>, from: Option<&str>, to: &str, lang: Option<&str>) {
+    write_header(out, [("from", from), ("to", Some(to)), ("id", None)], lang);
 }
 
 /// The end of a stream we opened.
 pub const STREAM_END: &[u8] = b"</stream:stream>";
 
-/// A new unguessable id: `bits` of randomness from the operating system as letters and digits (at least 128).
-pub fn secure_id() -> String { todo!() }
+fn write_header(out: &mut Vec<u8>, attributes: [(&str, Option<&str>); 3], lang: Option<&str>) {
+    for part in [
+        "<?xml version='1.0'?><stream:stream xmlns='",
+        ns::CLIENT,
+        "' xmlns:stream='",
+        ns::STREAM,
+        "'",
+    ] {
+        out.extend_from_slice(part.as_bytes());
+    }
+    let version = ("version", Some("1.0"));
+    for (name, value) in attributes.into_iter().chain([version, ("xml:lang", lang)]) {
+        if let Some(value) = value {
+            for part in [" ", name, "='"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+            escape(value, Place::Attribute, out);
+            out.push(b'\'');
+        }
+    }
+    out.push(b'>');
+}
+
+/// Letters and digits in a new id; six bits of randomness choose each, so 24 have more than 140 bits.
+const ID_CHARACTERS: usize = 24;
+
+/// A new unguessable id: letters and digits from the operating system's randomness (at least 128 bits).
+///
+/// # Panics
+/// If the operating system has no randomness to give, which no server can go on without.
+pub fn secure_id() -> String {
+    const ALPHABET: &[u8; 62] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+    let mut id = String::with_capacity(ID_CHARACTERS);
+    let mut random = [0; ID_CHARACTERS.saturating_mul(2)];
+    while id.len() < ID_CHARACTERS {
+        getrandom::fill(&mut random).expect("the operating system gives randomness");
+        // Two values of six bits have no character: they are left out, so that all are equally likely.
+        let characters = random
+            .iter()
+            .filter_map(|byte| ALPHABET.get(usize::from(byte & 0x3f)))
+            .map(|&character| char::from(character));
+        let missing = ID_CHARACTERS.saturating_sub(id.len());
+        id.extend(characters.take(missing));
+    }
+    id
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{ResponseHeader, secure_id, write_client_header};
+
+    #[track_caller]
+    fn check(out: Vec<u8>, expected: &str) {
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn the_response_header_echoes_to_only_if_it_is_known() {
+        let header = ResponseHeader {
+            from: "example.net",
+            to: None,
+            id: "x1",
+            lang: "en",
+        };
+        let mut out = Vec::new();
+        header.write(&mut out);
+        check(
+            out,
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+             xmlns:stream='http://etherx.jabber.org/streams' from='example.net' id='x1' version='1.0' xml:lang='en'>",
+        );
+        let mut out = Vec::new();
+        ResponseHeader {
+            to: Some("o'neil@example.net/<&>"),
+            ..header
+        }
+        .write(&mut out);
+        check(
+            out,
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+             xmlns:stream='http://etherx.jabber.org/streams' from='example.net' \
+             to='o&apos;neil@example.net/&lt;&amp;&gt;' id='x1' version='1.0' xml:lang='en'>",
+        );
+    }
+
+    #[test]
+    fn the_header_of_a_client_has_no_id() {
+        let mut out = Vec::new();
+        write_client_header(&mut out, None, "example.net", None);
+        check(
+            out,
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
+             xmlns:stream='http://etherx.jabber.org/streams' to='example.net' version='1.0'>",
+        );
+    }
+
+    #[test]
+    fn ids_are_letters_and_digits_and_never_the_same() {
+        let ids: std::collections::BTreeSet<String> = (0..10_000).map(|_| secure_id()).collect();
+        assert_eq!(ids.len(), 10_000);
+        assert!(
+            ids.iter()
+                .all(|id| id.len() == 24 && id.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        );
+    }
+}

@@ -1,42 +1,165 @@
 //! The one reader for everything that comes off a wire: quick-xml plus our own checks (RFC 6120 section 11).
-use std::borrow::Cow;
-use crate::{Element, JidRef, Kind, Stanza, StanzaError, StreamError, stream::StreamHeader};
+//!
+//! [`StreamReader`] takes slices as they come and gives [`Item`]s. Between two elements it holds nothing on the heap;
+//! an element that a read has cut is kept in a box with the state of the pass at its last whole event.
+#![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+
+use std::cell::RefCell;
+
+use crate::stream::StreamHeader;
+use crate::{StreamCondition, StreamError};
+
+mod characters;
+mod context;
+mod declaration;
+mod frame;
+mod held;
+mod names;
+mod pass;
+mod pending;
+mod server_owned;
+#[cfg(test)]
+#[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
+mod tests;
+mod tree;
+
+pub use characters::{Place, escape, is_writable};
+pub use frame::{Frame, Refused, Stamp};
+
+pub(crate) use characters::{Sink, attribute_value, escape_to, escaped};
+pub(crate) use pass::{Outside, Span};
+pub(crate) use tree::build;
+
+use characters::is_space;
+use context::Context;
+use held::Held;
+use pass::{Found, Level, Pass, Progress, Stack};
 
 /// Limits of one stream; each breach is `policy-violation`, an element over `element_bytes_max` with
 /// `<stanza-too-big xmlns='urn:xmpp:errors'/>` (XEP-0205).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Limits {
+    /// Bytes of an element of the stream's level, and of the stream header.
     pub element_bytes_max: u32,
+    /// Elements in such an element, itself included.
     pub elements_max: u32,
+    /// Elements inside of each other, the outermost included.
     pub depth_max: u16,
+    /// Attributes of one tag, namespace declarations included.
     pub attributes_per_element_max: u16,
+    /// Attributes of all tags of an element of the stream's level.
     pub attributes_max: u32,
+    /// Namespace declarations of all tags of an element of the stream's level.
     pub namespaces_max: u16,
+    /// Bytes of a name with its prefix.
     pub name_bytes_max: u16,
+    /// Bytes of the name of a namespace.
     pub namespace_bytes_max: u16,
+    /// Bytes of an attribute's value as it was sent.
     pub attribute_value_bytes_max: u32,
 }
+
 impl Limits {
     /// Before login.
     pub const PRE_AUTH: Self = Self {
-        element_bytes_max: 16_384, elements_max: 32, depth_max: 8, attributes_per_element_max: 16, attributes_max: 64,
-        namespaces_max: 16, name_bytes_max: 256, namespace_bytes_max: 1_024, attribute_value_bytes_max: 4_096,
+        element_bytes_max: 16_384,
+        elements_max: 32,
+        depth_max: 8,
+        attributes_per_element_max: 16,
+        attributes_max: 64,
+        namespaces_max: 16,
+        name_bytes_max: 256,
+        namespace_bytes_max: 1_024,
+        attribute_value_bytes_max: 4_096,
     };
     /// A client after login.
     pub const AUTHENTICATED: Self = Self {
-        element_bytes_max: 65_536, elements_max: 2_048, depth_max: 64, attributes_per_element_max: 32,
-        attributes_max: 4_096, namespaces_max: 256, name_bytes_max: 1_024, namespace_bytes_max: 1_024,
+        element_bytes_max: 65_536,
+        elements_max: 2_048,
+        depth_max: 64,
+        attributes_per_element_max: 32,
+        attributes_max: 4_096,
+        namespaces_max: 256,
+        name_bytes_max: 1_024,
+        namespace_bytes_max: 1_024,
         attribute_value_bytes_max: 65_536,
+    };
+    /// What we have stored ourselves: wide enough for a stanza of the greatest size that can be configured, wrapped.
+    pub const STORED: Self = Self {
+        element_bytes_max: 1_048_576,
+        elements_max: 65_536,
+        depth_max: 96,
+        attributes_per_element_max: 64,
+        attributes_max: 65_536,
+        namespaces_max: 4_096,
+        name_bytes_max: 1_024,
+        namespace_bytes_max: 1_024,
+        attribute_value_bytes_max: 1_048_576,
     };
 }
 
+/// Why the pass refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Condition(StreamCondition),
+    /// A limit of ours, as a text for people.
+    Limit(&'static str),
+    /// `element_bytes_max`.
+    TooBig,
+}
+
+impl Fault {
+    const MALFORMED: Self = Self::Condition(StreamCondition::NotWellFormed);
+}
+
+impl From<Fault> for StreamError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Condition(condition) => Self::new(condition),
+            Fault::Limit(text) => Self::new(StreamCondition::PolicyViolation).with_text(text),
+            Fault::TooBig => Self::new(StreamCondition::PolicyViolation)
+                .with_application("<stanza-too-big xmlns='urn:xmpp:errors'/>"),
+        }
+    }
+}
+
+thread_local! {
+    /// The pass's stack, kept by the thread so that an uncut element allocates none. It is bounded by the limits.
+    static STACK: RefCell<Stack> = const { RefCell::new(Stack::new()) };
+}
+
 /// Reads one XML stream. Holds nothing on the heap between two elements.
+#[derive(Debug)]
 pub struct StreamReader {
-    _private: (),
+    limits: Limits,
+    state: State,
+    context: Context,
+    held: Option<Box<Held>>,
+}
+
+/// Where in the stream the reader is while no element is open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// At the first byte.
+    Start,
+    /// After the first byte of a byte order mark.
+    Mark1,
+    /// After the second one.
+    Mark2,
+    /// After a byte order mark: a declaration may follow.
+    Marked,
+    /// As at the first byte, but white space that ended the former stream may come before it.
+    Restarted,
+    /// After a declaration or white space: only the header may follow.
+    Prolog,
+    /// Inside of the stream.
+    Open,
+    /// After its end tag, or after an error.
+    Closed,
 }
 
 /// What the reader found.
+#[derive(Debug)]
 pub enum Item<'a> {
     /// `<stream:stream …>`.
     Header(StreamHeader),
@@ -46,60 +169,346 @@ pub enum Item<'a> {
     Close,
 }
 
-/// One complete, checked element of the stream's level: a stanza or a nonza.
-pub struct Frame<'a> {
-    bytes: &'a [u8],
+/// Something whole, free of borrows of the reader.
+struct Whole<'i> {
+    what: What,
+    /// The element's bytes, if they are not in `held`.
+    text: Option<&'i str>,
+    progress: Progress,
+    spilled: Vec<Box<str>>,
 }
 
-#[allow(missing_docs, unused, clippy::all)]
+enum What {
+    Declaration,
+    Header(StreamHeader, Context),
+    Element,
+    Close,
+}
+
 impl StreamReader {
     /// A reader before the stream header.
-    pub fn new(limits: Limits) -> Self { todo!() }
-    pub fn set_limits(&mut self, limits: Limits) { todo!() }
-    /// Expects a new stream header (after SASL, RFC 6120 section 6.4.6); nothing is held from before.
-    pub fn restart(&mut self) { todo!() }
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            state: State::Start,
+            context: Context::None,
+            held: None,
+        }
+    }
+
+    /// A reader of elements that stand alone, each with all its namespaces declared (RFC 7395 section 3.3.3). There is
+    /// no header and no end tag, and the content namespace is `jabber:client`. Whoever frames the elements has to see
+    /// to it that a frame holds exactly one: [`Self::is_inside`] after it means that the element is not whole.
+    pub fn framed(limits: Limits) -> Self {
+        Self {
+            state: State::Open,
+            context: Context::Framed,
+            ..Self::new(limits)
+        }
+    }
+
+    /// Other limits, from the next element on; for an unfinished one from its next byte on.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// Expects a new stream header (after SASL, RFC 6120 section 6.4.6); nothing is held from before. To be called
+    /// between two calls of [`Self::next`]: what stands behind the last item belongs to the new stream.
+    pub fn restart(&mut self) {
+        self.state = State::Restarted;
+        self.context = Context::None;
+        self.held = None;
+    }
+
     /// The next item. Takes from the front of `input` what it has read; `Ok(None)` means that all of `input` is taken
-    /// and more is needed: the unfinished element is kept inside.
-    pub fn next<'a>(&'a mut self, input: &mut &'a [u8]) -> Result<Option<Item<'a>>, StreamError> { todo!() }
+    /// and more is needed: the unfinished element is kept inside. Call until then, so that nothing stays held.
+    ///
+    /// # Errors
+    /// What the other side is to be told. Afterwards the stream is over: the rest of `input` is ignored, as is what
+    /// follows the end tag.
+    pub fn next<'r, 'i: 'r>(
+        &'r mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Item<'r>>, StreamError> {
+        if self.held.as_ref().is_some_and(|held| held.is_whole) {
+            self.held = None;
+        }
+        loop {
+            let whole = match self.read(input) {
+                Ok(Some(whole)) => whole,
+                Ok(None) => return Ok(None),
+                Err(fault) => {
+                    self.held = None;
+                    self.state = State::Closed;
+                    return Err(fault.into());
+                }
+            };
+            match whole.what {
+                What::Declaration => {
+                    self.state = State::Prolog;
+                    self.held = None;
+                }
+                What::Header(header, context) => {
+                    self.state = State::Open;
+                    self.context = context;
+                    self.held = None;
+                    return Ok(Some(Item::Header(header)));
+                }
+                What::Close => {
+                    self.state = State::Closed;
+                    self.held = None;
+                    return Ok(Some(Item::Close));
+                }
+                What::Element => return Ok(Some(Item::Element(self.frame(whole)))),
+            }
+        }
+    }
+
     /// An element is open or a token is cut.
-    pub fn is_inside(&self) -> bool { todo!() }
+    pub fn is_inside(&self) -> bool {
+        matches!(self.state, State::Mark1 | State::Mark2)
+            || self.held.as_ref().is_some_and(|held| !held.is_whole)
+    }
+
     /// Bytes held on the heap for an unfinished element.
-    pub fn held_bytes(&self) -> usize { todo!() }
+    pub fn held_bytes(&self) -> usize {
+        self.held.as_ref().map_or(0, |held| held.heap_bytes())
+    }
+
+    fn frame<'r, 'i: 'r>(&'r self, whole: Whole<'i>) -> Frame<'r> {
+        let text = match (whole.text, &self.held) {
+            (Some(text), _) => text,
+            (None, Some(held)) => &held.text,
+            (None, None) => "",
+        };
+        Frame::new(text, whole.progress.index, &self.context, whole.spilled)
+    }
+
+    fn read<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Whole<'i>>, Fault> {
+        if self.held.is_some() {
+            self.resume(input)
+        } else if self.skip_to_tag(input)? {
+            self.start(input)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Reads an element whose first byte is the first of `input`.
+    fn start<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Whole<'i>>, Fault> {
+        let bytes = *input;
+        let max = self.limits.element_bytes_max as usize;
+        let window = bytes.get(..max).unwrap_or(bytes);
+        if self.is_utf16(window) {
+            return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
+        }
+        let mut stack = STACK.with(RefCell::take);
+        stack.clear();
+        let mut progress = Progress::default();
+        let result = self.run(window, &mut stack, &mut progress);
+        let result = match result {
+            Ok(Found::Nothing(pending)) => {
+                Held::new(window, progress, &stack, pending).and_then(|held| {
+                    *input = &[];
+                    if window.len() >= max {
+                        return Err(Fault::TooBig);
+                    }
+                    self.held = Some(held);
+                    Ok(None)
+                })
+            }
+            Ok(found) => {
+                // quick-xml has looked at each event's bytes; this is one look at all that the compiler believes.
+                let text = window.get(..found.end()).map(std::str::from_utf8);
+                let text = text.and_then(Result::ok).ok_or(Fault::MALFORMED);
+                *input = bytes.get(found.end()..).unwrap_or_default();
+                text.and_then(|text| {
+                    let whole = Whole::new(found, text, &mut stack, progress, self.outside())?;
+                    Ok(Some(Whole {
+                        text: Some(text),
+                        ..whole
+                    }))
+                })
+            }
+            Err(fault) => Err(fault),
+        };
+        STACK.set(stack);
+        result
+    }
+
+    /// Reads on in the element that is held.
+    fn resume<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Whole<'i>>, Fault> {
+        let Some(mut held) = self.held.take() else {
+            return Ok(None);
+        };
+        let max = self.limits.element_bytes_max as usize;
+        let mut round = 0;
+        while !input.is_empty() {
+            let before = held.len();
+            let wanted = held.step(round).min(max.saturating_sub(before));
+            round = round.saturating_add(1);
+            let bytes = *input;
+            let taken = bytes.get(..wanted).unwrap_or(bytes);
+            *input = bytes.get(taken.len()..).unwrap_or_default();
+            let is_inside = held.stack.is_inside();
+            if held.take(taken, self.level(), is_inside)? {
+                if self.is_utf16(held.text.as_bytes()) {
+                    return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
+                }
+                let Held {
+                    text,
+                    stack,
+                    progress,
+                    ..
+                } = &mut *held;
+                match self.run(text.as_bytes(), stack, progress)? {
+                    Found::Nothing(pending) => held.pending = pending,
+                    found => {
+                        let end = found.end();
+                        let text = text.get(..end).ok_or(Fault::MALFORMED)?;
+                        let whole = Whole::new(found, text, stack, *progress, self.outside())?;
+                        // The end lies in what was just taken: what had come before was not whole.
+                        *input = bytes.get(end.saturating_sub(before)..).unwrap_or_default();
+                        held.finish(end);
+                        self.held = Some(held);
+                        return Ok(Some(whole));
+                    }
+                }
+            }
+            if held.len() >= max {
+                return Err(Fault::TooBig);
+            }
+        }
+        self.held = Some(held);
+        Ok(None)
+    }
+
+    fn run(
+        &self,
+        bytes: &[u8],
+        stack: &mut Stack,
+        progress: &mut Progress,
+    ) -> Result<Found, Fault> {
+        Pass {
+            bytes,
+            limits: &self.limits,
+            outside: self.outside(),
+            level: self.level(),
+            stack,
+            progress,
+        }
+        .run()
+    }
+
+    fn outside(&self) -> Outside<'_> {
+        self.context.outside()
+    }
+
+    fn level(&self) -> Level<'_> {
+        match self.state {
+            State::Open | State::Closed => Level::Stream {
+                root: self.context.root(),
+            },
+            State::Prolog => Level::Prolog {
+                allows_declaration: false,
+            },
+            _ => Level::Prolog {
+                allows_declaration: true,
+            },
+        }
+    }
+
+    /// Two bytes for a `<` at the start of a stream (without a byte order mark).
+    fn is_utf16(&self, bytes: &[u8]) -> bool {
+        self.state != State::Open && bytes.get(1) == Some(&0)
+    }
+
+    /// Takes what may stand between elements. `true` if `input` now starts with a `<`, else it is empty.
+    fn skip_to_tag(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
+        loop {
+            let Some((&first, rest)) = input.split_first() else {
+                return Ok(false);
+            };
+            self.state = match (self.state, first) {
+                (State::Closed, _) => {
+                    *input = &[];
+                    return Ok(false);
+                }
+                (State::Mark1, 0xbb) => State::Mark2,
+                (State::Mark2, 0xbf) => State::Marked,
+                (State::Mark1 | State::Mark2, _) => return Err(Fault::MALFORMED),
+                (_, b'<') => return Ok(true),
+                (State::Start | State::Marked, _) if is_space(first) => State::Prolog,
+                (state, _) if is_space(first) => state,
+                (State::Start | State::Restarted, 0xef) => State::Mark1,
+                (State::Start | State::Restarted, 0xfe | 0xff | 0) => {
+                    return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
+                }
+                // Characters that may be text, inside of a stream.
+                (State::Open, b' '..=0x7f | 0xc2..=0xf4) => {
+                    return Err(Fault::Condition(StreamCondition::BadFormat));
+                }
+                _ => return Err(Fault::MALFORMED),
+            };
+            *input = rest;
+        }
+    }
 }
 
-#[allow(missing_docs, unused, clippy::all)]
-impl<'a> Frame<'a> {
-    pub fn bytes(&self) -> &'a [u8] { self.bytes }
-    /// Local name.
-    pub fn name(&self) -> &str { todo!() }
-    pub fn ns(&self) -> &str { todo!() }
-    /// `Some` if it is a stanza of the stream's content namespace.
-    pub fn kind(&self) -> Option<Kind> { todo!() }
-    /// Value of an attribute without namespace.
-    pub fn attr(&self, name: &str) -> Option<Cow<'_, str>> { todo!() }
-    /// Direct character data, joined (for SASL's base64).
-    pub fn text(&self) -> Cow<'_, str> { todo!() }
-    pub fn to_element(&self) -> Element { todo!() }
-    /// The stanza with `from` set to the sender's address and, if it has no `xml:lang`, the stream's. Kept bytes are
-    /// spliced if they are in forwardable form, else re-serialised. Server-owned children (see `SERVER_OWNED`) are
-    /// removed if `is_ours` says so of their `by`/`from`.
-    pub fn to_stanza(&self, stamp: &Stamp<'_>) -> Result<Stanza, Refused> { todo!() }
+impl<'i> Whole<'i> {
+    /// What the pass has found; `text` is all of it.
+    fn new(
+        found: Found,
+        text: &str,
+        stack: &mut Stack,
+        progress: Progress,
+        outside: Outside<'_>,
+    ) -> Result<Self, Fault> {
+        let what = match found {
+            Found::Nothing(_) => return Err(Fault::MALFORMED),
+            Found::Declaration(_) => What::Declaration,
+            Found::Close(_) => What::Close,
+            Found::Element(_) => What::Element,
+            Found::Header(_) => {
+                let (header, context) = context::header(text, &progress.index, stack, outside)?;
+                What::Header(header, context)
+            }
+        };
+        Ok(Self {
+            what,
+            text: None,
+            progress,
+            spilled: std::mem::take(&mut stack.spilled),
+        })
+    }
 }
 
-/// What the server adds to a client's stanza.
-#[derive(Clone, Copy)]
-pub struct Stamp<'a> {
-    /// The sender's full address.
-    pub from: JidRef<'a>,
-    /// `xml:lang` of the sender's stream header.
-    pub lang: Option<&'a str>,
-}
-
-/// A stanza that is well-formed but cannot be routed.
-#[derive(Debug)]
-pub struct Refused {
-    /// What to answer to the sender (already addressed), if it may be answered at all.
-    pub reply: Option<Stanza>,
-    /// Why.
-    pub error: StanzaError,
+/// Checks that `xml` is one element with white space around it at most.
+pub(crate) fn check_element<'x>(
+    xml: &'x [u8],
+    limits: &Limits,
+    outside: Outside<'_>,
+) -> Result<&'x str, StreamError> {
+    let xml = xml.trim_ascii();
+    if xml.len() > limits.element_bytes_max as usize {
+        return Err(Fault::TooBig.into());
+    }
+    let mut stack = STACK.with(RefCell::take);
+    stack.clear();
+    let found = Pass {
+        bytes: xml,
+        limits,
+        outside,
+        level: Level::Stream { root: "" },
+        stack: &mut stack,
+        progress: &mut Progress::default(),
+    }
+    .run();
+    STACK.set(stack);
+    match found? {
+        Found::Element(end) if end == xml.len() => {
+            std::str::from_utf8(xml).map_err(|_| Fault::MALFORMED.into())
+        }
+        _ => Err(Fault::MALFORMED.into()),
+    }
 }

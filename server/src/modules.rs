@@ -1,3 +1,224 @@
-//! Optional features of the server, one file each.
+//! The module registry: one list, in the order in which modules start and, within a stage, run.
+//!
+//! A module file has its parts in this order: `Config`, `needs`, `start`, the handlers, the tests. There is no `stop`:
+//! what a module registers belongs to its host and goes away with it. To add a module, add two lines here.
+use std::any::{Any, TypeId};
+use std::sync::Arc;
+
+use ahash::RandomState;
+use daemon::Tasks;
+use hashbrown::HashMap;
+use protocol::Element;
+
+use crate::hooks::{Event, Handle, Hooks, Stage};
+use crate::iq::{HandleIq, IqTable, Target};
+use crate::metrics::HookMetrics;
+use crate::router::Router;
+use crate::storage::Db;
+use crate::{auth::Auth, c2s::resume};
+
+pub mod config;
+pub mod needs;
 pub mod offline;
+pub mod presence;
 pub mod roster;
+pub mod stream_management;
+
+pub use needs::{Need, Needs};
+
+/// A module that could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("{module} of {host_type} could not start: {reason}")]
+pub struct StartError {
+    /// Its configuration key.
+    pub module: &'static str,
+    /// For which host type.
+    pub host_type: Box<str>,
+    /// Why.
+    pub reason: String,
+}
+
+/// What a module may use while it starts.
+pub struct Start<'a> {
+    module: &'static str,
+    /// The name of the host type.
+    pub host_type: &'a str,
+    /// Domains of this host.
+    pub domains: &'a [Box<str>],
+    /// The node's router.
+    pub router: &'a Arc<Router>,
+    /// The database.
+    pub db: &'a Db,
+    /// Background tasks; they end with the node.
+    pub tasks: &'a Tasks,
+    /// Accounts of this host.
+    pub auth: &'a Auth,
+    /// Access rules of this host.
+    pub access: &'a crate::access::AccessRules,
+    /// What the modules make of the host.
+    pub made: &'a mut Made,
+}
+
+/// What a host's modules register.
+pub struct Made {
+    /// Handlers.
+    pub hooks: Hooks,
+    /// Owners of requests.
+    pub iq: IqTable,
+    /// Features announced after login.
+    pub stream_features: Vec<Element>,
+    /// Settings of stream management.
+    pub stream_management: Option<resume::Settings>,
+    provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
+}
+
+impl Made {
+    /// Nothing yet.
+    pub fn new(metrics: Arc<HookMetrics>) -> Self {
+        Self {
+            hooks: Hooks::new(metrics),
+            iq: IqTable::default(),
+            stream_features: Vec::new(),
+            stream_management: None,
+            provided: HashMap::default(),
+        }
+    }
+}
+
+impl Start<'_> {
+    /// Reacts to an event.
+    pub fn on<E: Event, H: Handle<E>>(&mut self, stage: Stage, handler: &Arc<H>) {
+        self.made.hooks.add::<E, H>(stage, self.module, handler);
+    }
+
+    /// Answers requests with that payload.
+    pub fn iq<H: HandleIq>(
+        &mut self,
+        payload: (&'static str, &'static str),
+        target: Target,
+        handler: &Arc<H>,
+    ) -> Result<(), StartError> {
+        let added = self.made.iq.add(self.module, payload, target, handler);
+        added.map_err(|reason| self.error(reason))
+    }
+
+    /// Announces something after login.
+    pub fn stream_feature(&mut self, feature: Element) {
+        self.made.stream_features.push(feature);
+    }
+
+    /// Lets later modules use something of this one.
+    pub fn provide<T: Any + Send + Sync>(&mut self, thing: Arc<T>) {
+        self.made.provided.insert(TypeId::of::<T>(), thing);
+    }
+
+    /// What an earlier module provides; the module that does must stand in [`Needs`].
+    pub fn get<T: Any + Send + Sync>(&self) -> Result<Arc<T>, StartError> {
+        let thing = self.made.provided.get(&TypeId::of::<T>()).cloned();
+        thing
+            .and_then(|thing| thing.downcast().ok())
+            .ok_or_else(|| self.error(format!("{} is not provided", std::any::type_name::<T>())))
+    }
+
+    /// This module cannot start.
+    pub fn error(&self, reason: impl Into<String>) -> StartError {
+        StartError {
+            module: self.module,
+            host_type: self.host_type.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+macro_rules! modules {
+    ($($name:ident = $key:literal)*) => {
+        /// `[modules]`: a table under its key switches a module on.
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct ModulesConfig {
+            $(
+                #[doc = concat!("Options of `", $key, "`.")]
+                #[serde(rename = $key, skip_serializing_if = "Option::is_none")]
+                pub $name: Option<$name::Config>,
+            )*
+        }
+
+        /// Settings of one module, as another one asks for them.
+        #[derive(Clone, Debug, PartialEq)]
+        #[allow(non_camel_case_types, missing_docs)]
+        pub enum ModuleConfig { $($name($name::Config),)* }
+
+        impl ModuleConfig {
+            /// The key of the module.
+            pub fn key(&self) -> &'static str {
+                match self { $(Self::$name(_) => $key,)* }
+            }
+        }
+
+        impl ModulesConfig {
+            /// Keys of all modules there are, in start order.
+            pub const KEYS: &'static [&'static str] = &[$($key),*];
+
+            /// The settings of a module, if it is switched on.
+            pub fn get(&self, key: &str) -> Option<ModuleConfig> {
+                match key {
+                    $($key => self.$name.clone().map(ModuleConfig::$name),)*
+                    _ => None,
+                }
+            }
+
+            /// Switches a module on.
+            pub fn set(&mut self, config: ModuleConfig) {
+                match config { $(ModuleConfig::$name(config) => self.$name = Some(config),)* }
+            }
+
+            /// The settings that a module has by default.
+            pub fn default_of(key: &str) -> Option<ModuleConfig> {
+                match key {
+                    $($key => Some(ModuleConfig::$name(<$name::Config as Default>::default())),)*
+                    _ => None,
+                }
+            }
+
+            /// What the modules that are switched on need, with their keys.
+            pub fn needs(&self) -> Vec<(&'static str, Needs)> {
+                let mut all = Vec::new();
+                $(if let Some(config) = &self.$name { all.push(($key, $name::needs(config))); })*
+                all
+            }
+        }
+
+        /// Starts the modules of a host that are switched on, in order.
+        pub async fn start_all(config: &ModulesConfig, mut start: Start<'_>) -> Result<(), StartError> {
+            $(if let Some(config) = &config.$name {
+                start.module = $key;
+                $name::start(config.clone(), &mut start).await?;
+            })*
+            Ok(())
+        }
+    };
+}
+
+modules! { // start order; within a stage, also run order
+    stream_management = "mod_stream_management"
+    roster = "mod_roster"
+    presence = "mod_presence"
+    offline = "mod_offline"
+}
+
+impl<'a> Start<'a> {
+    /// A start of no module yet.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        host_type: &'a str,
+        domains: &'a [Box<str>],
+        router: &'a Arc<Router>,
+        db: &'a Db,
+        tasks: &'a Tasks,
+        auth: &'a Auth,
+        access: &'a crate::access::AccessRules,
+        made: &'a mut Made,
+    ) -> Self {
+        Self { module: "", host_type, domains, router, db, tasks, auth, access, made }
+    }
+}

@@ -23,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::fault::Fault;
 
 pub mod accounts;
+pub mod config;
 mod dialect;
 pub mod in_flight;
 mod migrate;

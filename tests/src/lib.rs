@@ -1,1 +1,11 @@
-//! Whole-system tests.
+//! Whole-system tests: a client of our own, the servers it runs against, and the scenario runner.
+//!
+//! A scenario (`tests/scenarios/*.txt`) is a script of clients: who sends which XML and what each must receive. Start
+//! with [`scenario`] for the language and [`runner`] for how it is played. [`client::Client`] is also what table-driven
+//! tests and `cargo xtask demo --check` log in with.
+pub mod client;
+pub mod expect;
+pub mod runner;
+pub mod scenario;
+pub mod target;
+pub mod wire;

@@ -1,0 +1,278 @@
+//! Logs: one line per event on standard error, as text or JSON, never in the way of the daemon's work.
+//!
+//! The lines go through a bounded queue to a thread of their own. When whoever reads standard error stops
+//! reading, lines are dropped and counted; the daemon goes on.
+
+use std::io;
+use std::panic::PanicHookInfo;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt, reload};
+
+mod queue;
+
+use queue::Queue;
+pub use queue::{QUEUED_BYTES_MAX, QUEUED_LINES_MAX};
+
+/// How much is logged: MongooseIM's words, from nothing to everything.
+///
+/// The five words above `warning` are one level here, and `notice` is `info`: a few lines per node per
+/// minute at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Level {
+    /// Nothing.
+    None,
+    /// As `error`.
+    Emergency,
+    /// As `error`.
+    Alert,
+    /// As `error`.
+    Critical,
+    /// A person must act.
+    Error,
+    /// The daemon recovered by itself.
+    #[default]
+    Warning,
+    /// As `info`.
+    Notice,
+    /// What happens to the daemon as a whole.
+    Info,
+    /// What happens to single sessions.
+    Debug,
+    /// Everything, of the libraries too.
+    All,
+}
+
+impl Level {
+    fn filter(self) -> LevelFilter {
+        match self {
+            Self::None => LevelFilter::OFF,
+            Self::Emergency | Self::Alert | Self::Critical | Self::Error => LevelFilter::ERROR,
+            Self::Warning => LevelFilter::WARN,
+            Self::Notice | Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::All => LevelFilter::TRACE,
+        }
+    }
+
+    /// The level for us, and at most warnings of talkative libraries unless everything is asked for.
+    fn targets(self) -> Targets {
+        let ours = self.filter();
+        let theirs = match self {
+            Self::All => LevelFilter::TRACE,
+            _ => ours.min(LevelFilter::WARN),
+        };
+        let quiet = TALKATIVE_LIBRARIES.iter().map(|target| (*target, theirs));
+        Targets::new().with_default(ours).with_targets(quiet)
+    }
+}
+
+/// Libraries that log each of their steps below `warn`.
+const TALKATIVE_LIBRARIES: [&str; 8] = [
+    "axum", "h2", "hyper", "mio", "rustls", "sqlx", "tokio", "tower",
+];
+
+/// The form of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// For people: time, level, place, message, fields.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// Sends all logs of the process to standard error from here on, panics too.
+///
+/// Keep the answer until the process ends: dropping it writes out what is queued.
+///
+/// # Errors
+/// The process has logs already, or the thread that writes cannot be started.
+pub fn init(level: Level, format: Format) -> Result<Logs, InitError> {
+    let (queue, writer) =
+        Queue::start(format, Box::new(io::stderr())).map_err(InitError::Thread)?;
+    let (layer, filter) = layer::<Registry, _>(level, format, queue.clone());
+    tracing_subscriber::registry()
+        .with(layer)
+        .try_init()
+        .map_err(|_| InitError::Twice)?;
+    let default_hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| log_panic(panic, &default_hook)));
+    Ok(Logs {
+        filter,
+        queue,
+        _writer: writer,
+    })
+}
+
+/// Why [`init`] failed.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The thread that writes the lines could not be started.
+    #[error("cannot start the thread that writes logs: {0}")]
+    Thread(io::Error),
+    /// Logs were initialised before.
+    #[error("logs are initialised already")]
+    Twice,
+}
+
+/// The process's logs: change the level, or drop it to write out what is queued.
+pub struct Logs {
+    filter: reload::Handle<Targets, Registry>,
+    queue: Queue,
+    _writer: queue::Writer,
+}
+
+impl Logs {
+    /// Changes the level of all that is logged from here on.
+    pub fn set_level(&self, level: Level) {
+        // It fails only when the subscriber is gone, and then nothing is logged at all.
+        let _gone = self.filter.reload(level.targets());
+    }
+
+    /// How many lines were dropped since nobody read standard error fast enough.
+    pub fn dropped(&self) -> u64 {
+        self.queue.dropped()
+    }
+}
+
+type FilterHandle<S> = reload::Handle<Targets, S>;
+
+/// The layer that writes events that pass the level, and the handle to change the level.
+fn layer<S, W>(level: Level, format: Format, writer: W) -> (impl Layer<S>, FilterHandle<S>)
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(level.targets());
+    let lines = fmt::layer().with_ansi(false).with_writer(writer);
+    let lines: Box<dyn Layer<S> + Send + Sync> = match format {
+        Format::Text => lines.boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    (lines.with_filter(filter), handle)
+}
+
+type PanicHook = dyn Fn(&PanicHookInfo<'_>) + Send + Sync;
+
+fn log_panic(panic: &PanicHookInfo<'_>, default_hook: &PanicHook) {
+    if !tracing::enabled!(tracing::Level::ERROR) {
+        return default_hook(panic);
+    }
+    let location = panic.location().map(ToString::to_string);
+    tracing::error!(
+        location = location.as_deref().unwrap_or("unknown"),
+        error = panic.payload_as_str().unwrap_or("no text"),
+        backtrace = %std::backtrace::Backtrace::capture(),
+        "panicked"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use parking_lot::Mutex;
+    use std::sync::Arc;
+    use tracing::{debug, error, info, trace, warn};
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        fn take(&self) -> String {
+            String::from_utf8(std::mem::take(&mut *self.0.lock())).unwrap()
+        }
+    }
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn log_each_level() {
+        error!("e");
+        warn!("w");
+        info!("i");
+        debug!("d");
+        trace!("t");
+    }
+
+    fn letters(text: &str) -> String {
+        let last = |line: &str| line.chars().next_back().unwrap();
+        text.lines().map(last).collect()
+    }
+
+    #[test]
+    fn each_word_of_mongooseim_is_a_level() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let (layer, handle) = layer(Level::None, Format::Text, move || writer.clone());
+        let _guard = tracing_subscriber::registry().with(layer).set_default();
+        let rows = [
+            ("none", ""),
+            ("emergency", "e"),
+            ("alert", "e"),
+            ("critical", "e"),
+            ("error", "e"),
+            ("warning", "ew"),
+            ("notice", "ewi"),
+            ("info", "ewi"),
+            ("debug", "ewid"),
+            ("all", "ewidt"),
+        ];
+        for (word, expected) in rows {
+            let level: Level = serde_json::from_value(word.into()).unwrap();
+            handle.reload(level.targets()).unwrap();
+            log_each_level();
+            assert_eq!(letters(&captured.take()), expected, "{word}");
+        }
+    }
+
+    #[test]
+    fn libraries_are_heard_from_warnings_on() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let (layer, handle) = layer(Level::Debug, Format::Text, move || writer.clone());
+        let _guard = tracing_subscriber::registry().with(layer).set_default();
+        info!(target: "sqlx::query", "i");
+        warn!(target: "sqlx::query", "w");
+        assert_eq!(letters(&captured.take()), "w");
+        handle.reload(Level::Error.targets()).unwrap();
+        warn!(target: "sqlx::query", "w");
+        assert_eq!(captured.take(), "");
+        handle.reload(Level::All.targets()).unwrap();
+        trace!(target: "sqlx::query", "t");
+        assert_eq!(letters(&captured.take()), "t");
+    }
+
+    #[test]
+    fn json_is_one_object_per_line_with_the_fields_at_its_top() {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let (layer, _handle) = layer(Level::Info, Format::Json, move || writer.clone());
+        let _guard = tracing_subscriber::registry().with(layer).set_default();
+        info!(sessions = 3, "drain\nbegins");
+        let text = captured.take();
+        assert_eq!(text.lines().count(), 1);
+        let line: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(line["message"], "drain\nbegins");
+        assert_eq!(line["sessions"], 3);
+        assert_eq!(line["level"], "INFO");
+    }
+}

@@ -1,0 +1,155 @@
+//! An element cut by the end of a read: its bytes, and the state of the pass at its last whole event.
+use super::Fault;
+use super::pass::{Level, Progress, Stack};
+use super::pending::Pending;
+
+/// Bytes that are taken at first to complete an element; doubled while it stays unfinished. What follows the element
+/// in the same read is then not copied for nothing.
+const STEP_BYTES: usize = 512;
+
+/// Exists only while an element is cut, and until the item that ends it has been looked at.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub(crate) text: String,
+    tail: Tail,
+    pub(crate) progress: Progress,
+    pub(crate) stack: Stack,
+    pub(crate) pending: Pending,
+    /// The element is whole: it is dropped with the next read.
+    pub(crate) is_whole: bool,
+}
+
+/// The start of a character whose rest has not come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tail {
+    bytes: [u8; 4],
+    count: u8,
+}
+
+impl Tail {
+    fn as_bytes(&self) -> &[u8] {
+        self.bytes
+            .get(..usize::from(self.count))
+            .unwrap_or_default()
+    }
+
+    fn of(bytes: &[u8]) -> Self {
+        let mut tail = Self::default();
+        for (slot, byte) in tail.bytes.iter_mut().zip(bytes) {
+            *slot = *byte;
+            tail.count = tail.count.saturating_add(1);
+        }
+        tail
+    }
+}
+
+impl Held {
+    /// Holds `bytes`, which the pass has read up to `progress`.
+    pub(crate) fn new(
+        bytes: &[u8],
+        progress: Progress,
+        stack: &Stack,
+        pending: Pending,
+    ) -> Result<Box<Self>, Fault> {
+        let (text, tail) = valid_prefix(bytes)?;
+        Ok(Box::new(Self {
+            text: text.to_owned(),
+            tail: Tail::of(tail),
+            progress,
+            stack: stack.to_held(),
+            pending,
+            is_whole: false,
+        }))
+    }
+
+    /// Bytes of the element that have come.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len().saturating_add(usize::from(self.tail.count))
+    }
+
+    /// Bytes on the heap.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        size_of::<Self>()
+            .saturating_add(self.text.capacity())
+            .saturating_add(self.stack.heap_bytes())
+    }
+
+    /// How many more bytes to take for the `round`-th time within one read.
+    pub(crate) fn step(&self, round: u32) -> usize {
+        let step = 1_usize.checked_shl(round).unwrap_or(usize::MAX);
+        STEP_BYTES.saturating_mul(step)
+    }
+
+    /// Appends bytes. `true` if the unfinished token can have ended in them.
+    pub(crate) fn take(
+        &mut self,
+        bytes: &[u8],
+        level: Level<'_>,
+        is_inside: bool,
+    ) -> Result<bool, Fault> {
+        let from = self.text.len();
+        self.append(bytes)?;
+        let token = self
+            .text
+            .as_bytes()
+            .get(self.progress.offset as usize..)
+            .unwrap_or_default();
+        if self.pending == Pending::Unknown {
+            let (pending, may_end) = Pending::of(token, level, is_inside)?;
+            self.pending = pending;
+            return Ok(may_end);
+        }
+        let from = from.saturating_sub(self.progress.offset as usize);
+        self.pending.advance(token, from)
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        let mut bytes = bytes;
+        // At most three bytes complete a character.
+        while self.tail.count > 0 {
+            let Some((first, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
+            bytes = rest;
+            let mut char = [0; 4];
+            let count = usize::from(self.tail.count);
+            for (slot, byte) in char
+                .iter_mut()
+                .zip(self.tail.as_bytes().iter().chain(Some(first)))
+            {
+                *slot = *byte;
+            }
+            let char = char.get(..=count).unwrap_or_default();
+            let (text, tail) = valid_prefix(char)?;
+            self.text.push_str(text);
+            self.tail = Tail::of(tail);
+        }
+        let (text, tail) = valid_prefix(bytes)?;
+        self.text.push_str(text);
+        if !tail.is_empty() {
+            self.tail = Tail::of(tail);
+        }
+        Ok(())
+    }
+
+    /// Forgets what follows the element's end, which the caller gives back to the input.
+    pub(crate) fn finish(&mut self, end: usize) {
+        self.text.truncate(end);
+        self.tail = Tail::default();
+        self.is_whole = true;
+    }
+}
+
+/// The characters at the start of `bytes`, and the unfinished one at their end.
+fn valid_prefix(bytes: &[u8]) -> Result<(&str, &[u8]), Fault> {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Ok((text, &[])),
+        Err(error) if error.error_len().is_some() => Err(Fault::MALFORMED),
+        Err(error) => {
+            let (valid, tail) = bytes
+                .split_at_checked(error.valid_up_to())
+                .unwrap_or((bytes, &[]));
+            Ok((std::str::from_utf8(valid).unwrap_or_default(), tail))
+        }
+    }
+}

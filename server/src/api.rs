@@ -1,0 +1,2 @@
+//! Administration. For now the control socket of `meerkatctl`.
+pub mod control;

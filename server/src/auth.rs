@@ -1,0 +1,309 @@
+//! Who are you: mechanisms, credentials, and the limits on guessing.
+//!
+//! Passwords are kept as SCRAM keys only. An unknown user and a wrong password take the same steps and give the same
+//! answer: the salt of an unknown user is invented, always the same for the same name, and its keys never match.
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::BareJid;
+use protocol::sasl::{PassDetails, ScramHash, ScramKeys, random_salt};
+use tokio::sync::Semaphore;
+
+use crate::storage;
+use crate::storage::accounts::{AccountStore, Credentials};
+
+pub mod config;
+pub mod mechanisms;
+pub mod throttle;
+
+use mechanisms::{Mechanism, Offer};
+
+/// How long a login may wait for a turn to hash its password.
+const HASH_QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest delay that the method `dummy` may be configured to fake, in milliseconds.
+pub const DUMMY_DELAY_MS_MAX: u64 = 60_000;
+
+/// Where credentials come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// Table `users` (`internal` and `rdbms` mean the same here).
+    Stored,
+    /// Everybody, under a name that we make.
+    Anonymous,
+    /// Everybody, after a delay; for load tests.
+    Dummy {
+        /// Milliseconds at least.
+        base_ms: u64,
+        /// Milliseconds more at most.
+        variance_ms: u64,
+    },
+}
+
+/// Which method, without its settings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MethodKind {
+    /// See [`Method::Stored`].
+    Stored,
+    /// See [`Method::Anonymous`].
+    Anonymous,
+    /// See [`Method::Dummy`].
+    Dummy,
+}
+
+impl Method {
+    /// Which method it is.
+    pub fn kind(&self) -> MethodKind {
+        match self {
+            Self::Stored => MethodKind::Stored,
+            Self::Anonymous => MethodKind::Anonymous,
+            Self::Dummy { .. } => MethodKind::Dummy,
+        }
+    }
+}
+
+/// Settings of authentication for one host.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Methods in the order in which they are tried.
+    pub methods: Vec<Method>,
+    /// Mechanisms in the order in which they are offered.
+    pub mechanisms: Vec<Mechanism>,
+    /// SCRAM variants that are stored.
+    pub hashes: Vec<ScramHash>,
+    /// PBKDF2 rounds of new passwords.
+    pub iterations: u32,
+    /// Accounts that a domain may have; `None` is no limit.
+    pub users_max: Option<u64>,
+}
+
+/// Why credentials could not be checked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The database failed.
+    #[error(transparent)]
+    Storage(#[from] storage::Error),
+    /// More passwords wait to be hashed than there is time for.
+    #[error("too many passwords wait to be hashed")]
+    Overloaded,
+}
+
+/// Authentication of one host.
+pub struct Auth {
+    settings: Settings,
+    store: AccountStore,
+    /// Key of the invented salts. Kept in the database, so that a restart does not tell invented from real ones.
+    secret: Arc<[u8]>,
+    /// Passwords that are hashed at a time: half the cores, so that logins leave room for everybody else.
+    hashing: Arc<Semaphore>,
+}
+
+/// Why an account could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum RegisterError {
+    /// Somebody has that name.
+    #[error("the account exists already")]
+    Exists,
+    /// The password is empty, too long or has forbidden characters.
+    #[error("the password is empty, longer than 1024 bytes or has characters that are not allowed")]
+    Password,
+    /// The domain has as many accounts as it may have.
+    #[error("the domain has reached its limit of {0} accounts")]
+    Full(u64),
+    /// This host's methods keep no accounts.
+    #[error("the configured authentication methods keep no accounts")]
+    NotStored,
+    /// The database failed, or too much is going on.
+    #[error(transparent)]
+    Auth(#[from] Error),
+}
+
+impl From<storage::Error> for RegisterError {
+    fn from(error: storage::Error) -> Self {
+        Self::Auth(error.into())
+    }
+}
+
+impl Auth {
+    /// Authentication with these settings.
+    pub fn new(
+        settings: Settings,
+        store: AccountStore,
+        secret: Arc<[u8]>,
+        hashing: Arc<Semaphore>,
+    ) -> Self {
+        Self { settings, store, secret, hashing }
+    }
+
+    /// The mechanisms that are offered, and so accepted, on such a stream; in order of preference.
+    pub fn offered(&self, offer: Offer, allowed: Option<&[MethodKind]>) -> Vec<Mechanism> {
+        if offer.starttls_first {
+            return Vec::new();
+        }
+        let has = |kind: MethodKind| {
+            self.settings.methods.iter().any(|method| method.kind() == kind)
+                && allowed.is_none_or(|allowed| allowed.contains(&kind))
+        };
+        let works = |mechanism: &Mechanism| match mechanism {
+            Mechanism::Plain => {
+                offer.encrypted && (has(MethodKind::Stored) || has(MethodKind::Dummy))
+            }
+            Mechanism::Anonymous => has(MethodKind::Anonymous),
+            Mechanism::Scram { hash, plus } => {
+                has(MethodKind::Stored)
+                    && self.settings.hashes.contains(hash)
+                    && (!plus || (offer.encrypted && offer.end_point))
+            }
+        };
+        self.settings.mechanisms.iter().copied().filter(works).collect()
+    }
+
+    /// The keys of an account for one hash; invented ones for a name that is no account (`None`) or has none.
+    pub async fn scram_keys(
+        &self,
+        hash: ScramHash,
+        account: Option<&BareJid>,
+        name: &str,
+    ) -> Result<ScramKeys, Error> {
+        let credentials = match account {
+            // The same work for names that cannot exist.
+            None => self.store.credentials(name, "").await?,
+            Some(account) => {
+                self.store.credentials(account.local().unwrap_or_default(), account.domain()).await?
+            }
+        };
+        let known = account.map_or(name, BareJid::as_str);
+        let invented =
+            || ScramKeys::invented(&self.secret, known, hash, self.settings.iterations);
+        let Some(Credentials { password, pass_details }) = credentials else {
+            return Ok(invented());
+        };
+        match pass_details {
+            Some(details) => match PassDetails::parse(&details) {
+                Ok(details) => Ok(details.key(hash).cloned().unwrap_or_else(invented)),
+                Err(error) => {
+                    tracing::error!(%error, "column pass_details of table users is malformed");
+                    Ok(invented())
+                }
+            },
+            // A row of an operator who keeps plain passwords: the salt stays the same by being derived.
+            None => {
+                let salt = invented().salt().to_vec();
+                let iterations = self.settings.iterations;
+                self.hash(move || ScramKeys::derive(hash, &password, &salt, iterations)).await
+            }
+        }
+    }
+
+    /// Whether that is the account's password.
+    pub async fn check_password(
+        &self,
+        account: &BareJid,
+        password: &str,
+    ) -> Result<bool, Error> {
+        for method in &self.settings.methods {
+            if let Method::Dummy { base_ms, variance_ms } = method {
+                tokio::time::sleep(dummy_delay(*base_ms, *variance_ms)).await;
+                return Ok(true);
+            }
+        }
+        let name = account.local().unwrap_or_default();
+        let details = match self.store.credentials(name, account.domain()).await? {
+            Some(Credentials { password: _, pass_details: Some(details) }) => {
+                PassDetails::parse(&details).ok()
+            }
+            Some(Credentials { password: stored, pass_details: None }) => {
+                let hashes = self.settings.hashes.clone();
+                let iterations = self.settings.iterations;
+                let derive = move || PassDetails::derive(&stored, &hashes, iterations, &[0; 16]);
+                Some(self.hash(derive).await?)
+            }
+            None => None,
+        };
+        // An unknown user costs the same as a wrong password.
+        let details = details.unwrap_or_else(|| {
+            let Settings { hashes, iterations, .. } = &self.settings;
+            PassDetails::invented(&self.secret, account.as_str(), hashes, *iterations)
+        });
+        let password = password.to_owned();
+        self.hash(move || details.verify_password(&password)).await
+    }
+
+    /// Runs password hashing beside the session tasks, a few at a time.
+    async fn hash<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Error> {
+        let permit = tokio::time::timeout(HASH_QUEUE_TIMEOUT, self.hashing.clone().acquire_owned());
+        let Ok(Ok(permit)) = permit.await else { return Err(Error::Overloaded) };
+        let done = tokio::task::spawn_blocking(move || {
+            let result = work();
+            drop(permit);
+            result
+        });
+        done.await.map_err(|_| Error::Overloaded)
+    }
+
+    /// Whether the account exists.
+    pub async fn exists(&self, account: &BareJid) -> Result<bool, storage::Error> {
+        if !self.settings.methods.contains(&Method::Stored) {
+            return Ok(self.settings.methods.iter().any(|m| matches!(m, Method::Dummy { .. })));
+        }
+        self.store.exists(account.local().unwrap_or_default(), account.domain()).await
+    }
+
+    /// Makes an account.
+    pub async fn register(&self, account: &BareJid, password: &str) -> Result<(), RegisterError> {
+        let details = self.new_details(password).await?;
+        if let Some(users_max) = self.settings.users_max
+            && self.store.count(account.domain()).await? >= users_max
+        {
+            return Err(RegisterError::Full(users_max));
+        }
+        let name = account.local().unwrap_or_default();
+        match self.store.create(name, account.domain(), &details).await {
+            Ok(()) => Ok(()),
+            Err(storage::Error::Conflict { .. }) => Err(RegisterError::Exists),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Changes a password. `false` if there is no such account.
+    pub async fn set_password(
+        &self,
+        account: &BareJid,
+        password: &str,
+    ) -> Result<bool, RegisterError> {
+        let details = self.new_details(password).await?;
+        let name = account.local().unwrap_or_default();
+        Ok(self.store.set_password(name, account.domain(), &details).await?)
+    }
+
+    /// What is stored of a new password.
+    pub async fn new_details(&self, password: &str) -> Result<String, RegisterError> {
+        if !self.settings.methods.contains(&Method::Stored) {
+            return Err(RegisterError::NotStored);
+        }
+        let password = protocol::jid::prepare_password(password).ok_or(RegisterError::Password)?;
+        let password = password.into_owned();
+        let hashes = self.settings.hashes.clone();
+        let iterations = self.settings.iterations;
+        let salt = random_salt();
+        let derive =
+            move || PassDetails::derive(&password, &hashes, iterations, &salt).to_string();
+        Ok(self.hash(derive).await?)
+    }
+
+    /// The store behind it, for the admin interface.
+    pub fn store(&self) -> &AccountStore {
+        &self.store
+    }
+}
+
+/// Between `base` and `base + variance` milliseconds.
+fn dummy_delay(base_ms: u64, variance_ms: u64) -> Duration {
+    let mut random = [0_u8; 8];
+    // Without randomness the delay is the base.
+    let _ = getrandom::fill(&mut random);
+    let more = u64::from_le_bytes(random) % variance_ms.saturating_add(1);
+    Duration::from_millis(base_ms.saturating_add(more).min(DUMMY_DELAY_MS_MAX))
+}

@@ -1,0 +1,326 @@
+//! A client's stream: one task from the first byte to the last.
+//!
+//! [`negotiate`] takes a connection to a bound session, in a boxed future that is gone afterwards; [`session`] is the
+//! loop of the bound session; [`resume`] is what stream management knows. This file has what both phases share: the
+//! connection and how it is read. Nothing is held while a session is idle: bytes are read into a buffer of the worker
+//! thread, framed there, copied out at their exact size, and the buffer is free again before anything is awaited.
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
+use protocol::stream::StreamHeader;
+use protocol::{Element, Stanza, StreamCondition, StreamError};
+
+use crate::outlet::{Batch, Decrypted, Event, Order, SessionRef};
+use crate::router::Router;
+
+pub mod config;
+pub mod negotiate;
+pub mod resumable;
+pub mod resume;
+pub mod session;
+mod shaper;
+
+pub use config::ListenerSettings;
+
+/// Bytes of one read. All sessions of a worker thread share one such buffer.
+pub const READ_BYTES: usize = 64 * 1024;
+/// Items of one read that a thread keeps room for.
+const ITEMS_KEEP_MAX: usize = 1_024;
+
+thread_local! {
+    static RECEIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
+    static DECRYPTED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    static ITEMS: RefCell<Vec<Incoming>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One thing that a client has sent, copied out of the read buffer.
+#[derive(Debug)]
+pub enum Incoming {
+    /// A stream header.
+    Header(Box<StreamHeader>),
+    /// A stanza with its `from` stamped. Only after bind.
+    Stanza(Stanza),
+    /// A stanza that cannot be routed, and what to answer. Only after bind.
+    Refused(Option<Stanza>),
+    /// Any other element of the stream's level; before bind, stanzas too.
+    Element(Box<Element>),
+    /// `</stream:stream>`.
+    Close,
+}
+
+/// Why a connection yields nothing more.
+#[derive(Debug)]
+pub enum End {
+    /// The client closed its stream, or the connection in order.
+    Closed,
+    /// The connection broke.
+    Lost,
+    /// The stream is at fault; the client gets this error.
+    Error(StreamError),
+    /// Somebody ordered it.
+    Ordered(StreamError, &'static str),
+}
+
+impl From<StreamError> for End {
+    fn from(error: StreamError) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<StreamCondition> for End {
+    fn from(condition: StreamCondition) -> Self {
+        Self::Error(condition.into())
+    }
+}
+
+/// What one read brought.
+pub(crate) struct Received {
+    /// Items in order.
+    pub items: Vec<Incoming>,
+    /// Plaintext bytes of it.
+    pub bytes: usize,
+    /// Why there is nothing after them, if so.
+    pub end: Option<End>,
+}
+
+/// A client's connection before it is bound.
+pub struct Connection {
+    /// The write half.
+    pub outlet: SessionRef,
+    /// The reader, which holds nothing between two elements.
+    pub reader: StreamReader,
+    /// What was appended and not flushed.
+    pub batch: Batch,
+    /// The node.
+    pub router: Arc<Router>,
+    /// The settings of its listener.
+    pub listener: Arc<ListenerSettings>,
+    /// Where it comes from, for limits.
+    pub peer: IpAddr,
+    /// Plaintext that was read and not parsed yet.
+    unparsed: Vec<u8>,
+    /// Bytes read so far, limited before login.
+    read_bytes: usize,
+}
+
+impl Connection {
+    /// A connection that nothing has been read from.
+    pub fn new(
+        outlet: SessionRef,
+        router: Arc<Router>,
+        listener: Arc<ListenerSettings>,
+        peer: IpAddr,
+    ) -> Self {
+        let batch = Batch::new(&router.ledger);
+        let reader = StreamReader::new(Limits::PRE_AUTH);
+        Self { outlet, reader, batch, router, listener, peer, unparsed: Vec::new(), read_bytes: 0 }
+    }
+
+    /// The next item of the stream: one at a time, since each may change what the next bytes mean.
+    pub async fn next(&mut self) -> Result<Incoming, End> {
+        loop {
+            if let Some(item) = self.parse_one()? {
+                return Ok(item);
+            }
+            self.batch.flush();
+            self.read_more().await?;
+        }
+    }
+
+    fn parse_one(&mut self) -> Result<Option<Incoming>, End> {
+        let mut input = self.unparsed.as_slice();
+        let item = match self.reader.next(&mut input)? {
+            None => None,
+            Some(Item::Header(header)) => Some(Incoming::Header(Box::new(header))),
+            Some(Item::Close) => Some(Incoming::Close),
+            Some(Item::Element(frame)) => Some(Incoming::Element(Box::new(frame.to_element()))),
+        };
+        let read = self.unparsed.len() - input.len();
+        self.unparsed.drain(..read);
+        Ok(item)
+    }
+
+    /// Whether plaintext was sent behind the element that was just handled.
+    pub fn has_unparsed(&self) -> bool {
+        !self.unparsed.is_empty() || self.reader.is_inside()
+    }
+
+    /// What was read behind the last item of the negotiation: the session parses it first.
+    pub fn take_unparsed(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.unparsed)
+    }
+
+    /// The reader, for the session; what was appended goes out first.
+    pub fn into_reader(mut self: Box<Self>) -> StreamReader {
+        self.batch.flush();
+        std::mem::replace(&mut self.reader, StreamReader::new(Limits::PRE_AUTH))
+    }
+
+    /// Waits for bytes and takes them as plaintext.
+    pub async fn read_more(&mut self) -> Result<(), End> {
+        loop {
+            match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
+                Event::Order(Order::Close(error, reason)) => return Err(End::Ordered(error, reason)),
+                Event::Order(Order::HandOver(_)) => {}
+                Event::Order(Order::Lost) => return Err(End::Lost),
+                Event::Lost => return Err(End::Lost),
+                Event::Writable => {
+                    let flushed = self.outlet.flush_blocked(&mut self.batch.settled);
+                    flushed.map_err(|_| End::Lost)?;
+                }
+                Event::Readable => {
+                    let before = self.unparsed.len();
+                    let end = receive(&self.outlet, |plain| self.unparsed.extend_from_slice(plain));
+                    self.read_bytes += self.unparsed.len() - before;
+                    if self.read_bytes > self.listener.bytes_before_login_max {
+                        return Err(StreamError::new(StreamCondition::PolicyViolation)
+                            .with_text("too many bytes before login")
+                            .into());
+                    }
+                    match end {
+                        Some(_) if self.unparsed.len() > before => return Ok(()),
+                        Some(end) => return Err(end),
+                        None => return Ok(()),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes everything that waits, to the last byte.
+    pub async fn flush_all(&mut self) -> Result<(), End> {
+        self.batch.flush();
+        while !self.outlet.is_drained() {
+            if let Event::Writable = std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
+                let flushed = self.outlet.flush_blocked(&mut self.batch.settled);
+                flushed.map_err(|_| End::Lost)?;
+            } else {
+                return Err(End::Lost);
+            }
+        }
+        Ok(())
+    }
+
+    /// Appends bytes for the client; they leave with the next flush.
+    pub fn send(&mut self, bytes: &[u8]) {
+        self.outlet.push_bytes(bytes, &mut self.batch);
+    }
+}
+
+/// One `recv`, decrypted: calls `take` with the plaintext. Returns why nothing more will come, if so.
+fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
+    RECEIVED.with_borrow_mut(|buffer| {
+        let count = match outlet.socket().try_read(buffer) {
+            Ok(0) => return Some(End::Closed),
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
+            Err(_) => return Some(End::Lost),
+        };
+        let received = buffer.get_mut(..count)?;
+        DECRYPTED.with_borrow_mut(|plain| {
+            plain.clear();
+            let end = match outlet.decrypt(received, plain) {
+                Ok(Decrypted::NotEncrypted) => {
+                    take(received);
+                    return None;
+                }
+                Ok(Decrypted::Open) => None,
+                Ok(Decrypted::Closed) => Some(End::Closed),
+                Err(error) => {
+                    tracing::debug!(%error, "record refused");
+                    Some(End::Lost)
+                }
+            };
+            take(plain);
+            end
+        })
+    })
+}
+
+/// Reads what is there and frames it into items for a bound session. Holds no buffer when it returns.
+pub(crate) fn receive_items(
+    outlet: &SessionRef,
+    reader: &mut StreamReader,
+    stamp: &Stamp<'_>,
+) -> Received {
+    let mut items = ITEMS.take();
+    let mut fault = None;
+    let mut bytes = 0;
+    let end = receive(outlet, |plain| {
+        bytes = plain.len();
+        fault = frame_all(reader, plain, stamp, &mut items);
+    });
+    outlet.heard(reader.is_inside());
+    Received { items, bytes, end: fault.or(end) }
+}
+
+/// Frames bytes that the negotiation had read ahead.
+pub(crate) fn frame_unparsed(
+    reader: &mut StreamReader,
+    bytes: &[u8],
+    stamp: &Stamp<'_>,
+) -> Received {
+    let mut items = ITEMS.take();
+    let end = frame_all(reader, bytes, stamp, &mut items);
+    Received { items, bytes: bytes.len(), end }
+}
+
+/// Gives the list back to the thread that handles the session now.
+pub(crate) fn give_back(mut items: Vec<Incoming>) {
+    items.clear();
+    if items.capacity() <= ITEMS_KEEP_MAX {
+        ITEMS.set(items);
+    }
+}
+
+fn frame_all(
+    reader: &mut StreamReader,
+    mut input: &[u8],
+    stamp: &Stamp<'_>,
+    items: &mut Vec<Incoming>,
+) -> Option<End> {
+    loop {
+        match reader.next(&mut input) {
+            Ok(None) => return None,
+            Ok(Some(Item::Element(frame))) => match copy_out(&frame, stamp) {
+                Ok(item) => items.push(item),
+                Err(end) => return Some(end),
+            },
+            Ok(Some(Item::Close)) => {
+                items.push(Incoming::Close);
+                return None;
+            }
+            Ok(Some(Item::Header(_))) => return Some(StreamCondition::BadFormat.into()),
+            Err(error) => return Some(End::Error(error)),
+        }
+    }
+}
+
+/// The element as something that outlives the read buffer.
+fn copy_out(frame: &Frame<'_>, stamp: &Stamp<'_>) -> Result<Incoming, End> {
+    if frame.kind().is_none() {
+        return Ok(Incoming::Element(Box::new(frame.to_element())));
+    }
+    if let Some(from) = frame.attr("from")
+        && !is_sender(&from, stamp)
+    {
+        // RFC 6120 section 8.1.2.1: of the two ways, the one that tells the client.
+        return Err(StreamCondition::InvalidFrom.into());
+    }
+    Ok(match frame.to_stanza(stamp) {
+        Ok(stanza) => Incoming::Stanza(stanza),
+        Err(refused) => Incoming::Refused(refused.reply),
+    })
+}
+
+/// Whether a given `from` is the session's own address, full or bare.
+fn is_sender(from: &str, stamp: &Stamp<'_>) -> bool {
+    let own = stamp.from;
+    if from == own.as_str() || from == own.bare_str() {
+        return true;
+    }
+    protocol::Jid::parse(from)
+        .is_ok_and(|from| from.as_str() == own.as_str() || from.as_str() == own.bare_str())
+}

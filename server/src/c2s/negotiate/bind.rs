@@ -1,0 +1,158 @@
+//! Resource binding (RFC 6120 section 7) and resumption (XEP-0198 section 5).
+use std::time::Duration;
+
+use protocol::stream::secure_id;
+use protocol::xml::Limits;
+use protocol::{Element, FullJid, StanzaCondition, StreamCondition, StreamError, ns};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::super::session::{self, Session};
+use super::{End, Negotiation, Step};
+use crate::outlet::{Order, SessionRef};
+
+/// Letters of a resource that we make.
+const RESOURCE_BYTES: usize = 16;
+/// How long a resumption waits for the session's task to let go of it.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+impl Negotiation<'_> {
+    /// Limits and marks of a stream that has logged in.
+    fn limits(&self) -> Limits {
+        Limits {
+            element_bytes_max: self.conn.listener.stanza_bytes_max,
+            attribute_value_bytes_max: self.conn.listener.stanza_bytes_max,
+            ..Limits::AUTHENTICATED
+        }
+    }
+
+    pub(super) async fn bind(&mut self, iq: &Element) -> Result<Step, End> {
+        let id = iq.attr("id").unwrap_or_default().to_owned();
+        let bind = iq.child("bind", ns::BIND);
+        let (Some(bind), false, Some("set")) = (bind, id.is_empty(), iq.attr("type")) else {
+            self.send_iq_error(&id, &StanzaCondition::BadRequest.into());
+            return Ok(Step::Stay);
+        };
+        let Some(account) = self.account.clone() else {
+            return Err(StreamCondition::NotAuthorized.into());
+        };
+        let wanted = bind.child("resource", ns::BIND).map(|resource| resource.text().into_owned());
+        let made = || secure_id().chars().take(RESOURCE_BYTES).collect();
+        let resource: String = wanted.filter(|text| !text.is_empty()).unwrap_or_else(made);
+        let Ok(jid) = account.with_resource(&resource) else {
+            self.send_iq_error(&id, &StanzaCondition::BadRequest.into());
+            return Ok(Step::Stay);
+        };
+        self.conn.outlet.bind(jid.clone());
+        self.enter_table(&jid).await;
+        let mut answer = Element::new("iq", ns::CLIENT).with_attr("type", "result");
+        answer.set_attr("id", Some(&id));
+        answer.push(
+            Element::new("bind", ns::BIND)
+                .with_child(Element::new("jid", ns::BIND).with_text(jid.as_str())),
+        );
+        self.send_element(&answer);
+        Ok(Step::Bound(self.session(self.conn.outlet.clone())?))
+    }
+
+    /// Puts the session into the table and waits until a predecessor of the same name is gone, so that watchers see
+    /// its end before the new beginning.
+    async fn enter_table(&mut self, jid: &FullJid) {
+        let Some(host) = &self.host else { return };
+        let sessions_max = self.conn.router.sessions_max(&host.access, jid.as_ref());
+        let displaced = self.conn.router.sessions.add(&self.conn.outlet, sessions_max);
+        if let Some(evicted) = displaced.evicted {
+            evicted.order(Order::Close(
+                StreamError::new(StreamCondition::PolicyViolation)
+                    .with_text("a newer session of this account needs the place"),
+                "too_many_sessions",
+            ));
+        }
+        if let Some(replaced) = displaced.replaced {
+            let (sender, ended) = oneshot::channel();
+            replaced.notify_end(sender);
+            replaced.order(Order::Close(
+                StreamError::new(StreamCondition::Conflict)
+                    .with_text("replaced by a new session of the same resource"),
+                "replaced",
+            ));
+            // The sender is dropped when the old session is gone; if that takes too long the new one goes on.
+            let _ended = timeout(host.replaced_wait_timeout, ended).await;
+        }
+    }
+
+    fn session(&mut self, outlet: SessionRef) -> Result<Box<Session>, End> {
+        let Some(host) = self.host.clone() else {
+            return Err(StreamCondition::InternalServerError.into());
+        };
+        self.conn.reader.set_limits(self.limits());
+        Ok(Box::new(Session::new(
+            outlet,
+            host,
+            self.conn.router.clone(),
+            self.lang.take(),
+            &self.conn.listener,
+        )))
+    }
+
+    /// `<resume/>`: takes over a session of the same account. A failure leaves binding possible.
+    pub(super) async fn resume(&mut self, element: &Element) -> Result<Step, End> {
+        let Some(h) = element.attr("h").and_then(session::parse_h) else {
+            return Err(StreamCondition::BadFormat.into());
+        };
+        let previd = element.attr("previd").unwrap_or_default().to_owned();
+        match self.take_over(&previd, h).await? {
+            Some(session) => Ok(Step::Bound(session)),
+            None => {
+                let failed = session::failed(StanzaCondition::ItemNotFound, None);
+                self.conn.send(&failed);
+                Ok(Step::Stay)
+            }
+        }
+    }
+
+    async fn take_over(&mut self, previd: &str, h: u32) -> Result<Option<Box<Session>>, End> {
+        let Some(account) = self.account.clone() else { return Ok(None) };
+        let router = self.conn.router.clone();
+        // Claimed at once: of two that try, one gets it.
+        let Some(old) = router.resumable.claim(previd, account.as_str()) else { return Ok(None) };
+        let (sender, session) = oneshot::channel();
+        old.order(Order::HandOver(sender));
+        let Ok(Ok(mut session)) = timeout(HAND_OVER_TIMEOUT, session).await else {
+            return Ok(None);
+        };
+        let new = self.conn.outlet.clone();
+        new.bind(session.outlet.jid().clone());
+        new.begin_install();
+        let mut handed = session.outlet.hand_over(&new);
+        let replaced = router.sessions.replace(&session.outlet, &new);
+        debug_assert!(replaced, "a session that is handed over stands in the table");
+        let Some(managed) = handed.managed.as_mut() else {
+            return Err(StreamCondition::InternalServerError.into());
+        };
+        let mut done = Vec::new();
+        let acknowledged = managed.acknowledge(h, |kept| done.push(kept));
+        let told = managed.resume();
+        session.outlet = new.clone();
+        session.take_connection(&self.conn.listener, self.lang.take());
+        router.ledger.add(handed.id(), new.clone());
+        let greeting = format!(
+            "<resumed xmlns='urn:xmpp:sm:3' h='{told}' previd='{previd}'/>",
+            previd = previd_text(previd)
+        );
+        new.install(handed, greeting.as_bytes(), &mut self.conn.batch);
+        router.resumable.put(previd, new);
+        session.settle_acknowledged(done);
+        self.conn.reader.set_limits(self.limits());
+        router.metrics.resumptions.inc();
+        if let Err(too_high) = acknowledged {
+            session.pending_error = Some(session::handled_count_too_high(&too_high));
+        }
+        Ok(Some(session))
+    }
+}
+
+/// Ids are ours, letters and digits; anything else never gets here, as it is not found.
+fn previd_text(previd: &str) -> String {
+    previd.chars().filter(char::is_ascii_alphanumeric).collect()
+}

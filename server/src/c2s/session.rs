@@ -1,0 +1,604 @@
+//! The loop of a bound session, and what it does with each element.
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use protocol::xml::{Stamp, StreamReader};
+use protocol::{
+    BareJid, Element, Jid, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamCondition,
+    StreamError, ns,
+};
+use tokio::sync::oneshot;
+
+use super::resume::{HandledCountTooHigh, Kept, Managed, Token};
+use super::shaper::Shaper;
+use super::{End, Incoming, ListenerSettings, Received};
+use crate::hooks::{
+    Halt, SessionClosed, SessionOpened, UserSendIq, UserSendMessage, UserSendPresence,
+};
+use crate::host::Host;
+use crate::host::config::Acknowledge;
+use crate::iq::Target;
+use crate::outlet::{Batch, Event, Flag, Order, SessionRef};
+use crate::router::{Delivery, Destination, Route, Router};
+
+/// A bound session. Its own task owns it; others see its outlet only.
+pub struct Session {
+    /// The write half, and what others may know.
+    pub outlet: SessionRef,
+    /// The host of its domain.
+    pub host: Arc<Host>,
+    /// The node.
+    pub router: Arc<Router>,
+    /// What was appended and not flushed.
+    pub batch: Batch,
+    /// An error to end with as soon as the loop runs.
+    pub(super) pending_error: Option<StreamError>,
+    lang: Option<Box<str>>,
+    shaper: Option<Box<Shaper>>,
+    opened: bool,
+}
+
+/// How the loop of one connection ended.
+enum Outcome {
+    /// The session is over.
+    Over(End),
+    /// Another connection has it now.
+    HandedOver(oneshot::Sender<Box<Session>>),
+}
+
+impl Session {
+    /// A session that was bound just now.
+    pub fn new(
+        outlet: SessionRef,
+        host: Arc<Host>,
+        router: Arc<Router>,
+        lang: Option<Box<str>>,
+        listener: &ListenerSettings,
+    ) -> Self {
+        let batch = Batch::new(&router.ledger);
+        Self {
+            outlet,
+            host,
+            router,
+            batch,
+            pending_error: None,
+            lang,
+            shaper: Shaper::new(&listener),
+            opened: false,
+        }
+    }
+
+    /// Goes on with the settings of another connection.
+    pub(super) fn take_connection(
+        &mut self,
+        listener: &ListenerSettings,
+        lang: Option<Box<str>>,
+    ) {
+        self.shaper = Shaper::new(listener);
+        self.lang = lang;
+    }
+
+    /// The account.
+    pub fn account(&self) -> BareJid {
+        self.outlet.jid().to_bare()
+    }
+
+    /// Runs until the session is over or somebody else has it. `unparsed` was read behind the negotiation.
+    pub async fn run(mut self: Box<Self>, mut reader: StreamReader, unparsed: Vec<u8>) {
+        if !self.opened {
+            self.opened = true;
+            Box::pin(self.open()).await;
+        }
+        let mut outcome = None;
+        if let Some(error) = self.pending_error.take() {
+            outcome = Some(Outcome::Over(End::Error(error)));
+        } else if !unparsed.is_empty() {
+            let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
+                super::frame_unparsed(&mut reader, &unparsed, stamp)
+            });
+            outcome = self.handle_all(received).await;
+        }
+        drop(unparsed);
+        let outcome = match outcome {
+            Some(outcome) => outcome,
+            None => self.serve(&mut reader).await,
+        };
+        drop(reader);
+        Box::pin(self.leave(outcome)).await;
+    }
+
+    /// The loop, and nothing but the loop.
+    async fn serve(&mut self, reader: &mut StreamReader) -> Outcome {
+        loop {
+            match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
+                Event::Order(Order::Close(error, reason)) => {
+                    return Outcome::Over(End::Ordered(error, reason));
+                }
+                Event::Order(Order::HandOver(taker)) => return Outcome::HandedOver(taker),
+                Event::Order(Order::Lost) | Event::Lost => return Outcome::Over(End::Lost),
+                Event::Writable => {
+                    if self.outlet.flush_blocked(&mut self.batch.settled).is_err() {
+                        return Outcome::Over(End::Lost);
+                    }
+                    self.batch.flush();
+                }
+                Event::Readable => {
+                    let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
+                        super::receive_items(&self.outlet, reader, stamp)
+                    });
+                    let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
+                    if let Some(outcome) = self.handle_all(received).await {
+                        return outcome;
+                    }
+                    if let Some(pause) = pause
+                        && let Some(order) = Box::pin(self.pause(pause)).await
+                    {
+                        self.outlet.order(order);
+                    }
+                }
+            }
+        }
+    }
+
+    /// The client has used up its rate: it is not read for a while, but orders are heard.
+    async fn pause(&self, pause: Duration) -> Option<Order> {
+        let order = std::future::poll_fn(|cx| self.outlet.poll_order(cx));
+        tokio::time::timeout(pause, order).await.ok()
+    }
+
+    /// Handles what one read brought, then flushes once.
+    async fn handle_all(&mut self, received: Received) -> Option<Outcome> {
+        let Received { mut items, mut end, bytes: _ } = received;
+        for item in items.drain(..) {
+            match self.handle_now(item) {
+                ControlFlow::Continue(None) => {}
+                ControlFlow::Continue(Some(slow)) => {
+                    if let ControlFlow::Break(why) = Box::pin(self.handle(slow)).await {
+                        end = Some(why);
+                        break;
+                    }
+                }
+                ControlFlow::Break(why) => {
+                    end = Some(why);
+                    break;
+                }
+            }
+        }
+        super::give_back(items);
+        self.batch.flush();
+        end.map(Outcome::Over)
+    }
+
+    // ---- elements
+
+    /// What can be done without waiting: nearly every message. Gives back the rest.
+    fn handle_now(&mut self, item: Incoming) -> ControlFlow<End, Option<Slow>> {
+        match item {
+            Incoming::Stanza(stanza) => {
+                let Some(token) = self.count() else { return ControlFlow::Continue(None) };
+                self.router.metrics.stanzas_received.of(stanza.kind()).inc();
+                let delivery = Delivery { stanza, token };
+                if delivery.stanza.kind() == Kind::Message
+                    && self.host.hooks.is_silent::<UserSendMessage>()
+                {
+                    return match self.router.try_route(delivery, &mut self.batch) {
+                        Ok(()) => ControlFlow::Continue(None),
+                        Err(delivery) => ControlFlow::Continue(Some(Slow::Routed(delivery))),
+                    };
+                }
+                ControlFlow::Continue(Some(Slow::Stanza(delivery)))
+            }
+            Incoming::Refused(reply) => {
+                if let Some(token) = self.count() {
+                    if let Some(reply) = reply {
+                        let _closed = self.outlet.push(reply, None, &mut self.batch);
+                    }
+                    self.batch.settle(token);
+                }
+                ControlFlow::Continue(None)
+            }
+            Incoming::Element(element) => self.nonza(&element),
+            Incoming::Close => ControlFlow::Break(End::Closed),
+            Incoming::Header(_) => ControlFlow::Break(StreamCondition::BadFormat.into()),
+        }
+    }
+
+    /// Counts a stanza of the client. `None` means that it is a repeat; without stream management nobody waits.
+    fn count(&mut self) -> Option<Option<Token>> {
+        let id = self.outlet.id();
+        match self.outlet.with_managed(Managed::receive) {
+            None => Some(None),
+            Some(None) => None,
+            Some(Some(stanza)) => {
+                let token = Token { session: id, stanza };
+                if self.router.acknowledge() == Acknowledge::Routed {
+                    // Settled by standing anywhere at all: at the end of this batch.
+                    self.batch.settle(Some(token));
+                    return Some(None);
+                }
+                Some(Some(token))
+            }
+        }
+    }
+
+    async fn handle(&mut self, slow: Slow) -> ControlFlow<End> {
+        match slow {
+            Slow::Routed(delivery) => self.route(delivery).await,
+            Slow::Enable(element) => self.enable(&element),
+            Slow::Stanza(delivery) => match delivery.stanza.kind() {
+                Kind::Message => self.message(delivery).await,
+                Kind::Presence => self.presence(delivery).await,
+                Kind::Iq => self.iq(delivery).await,
+            },
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// A scope for handlers that route.
+    pub fn scope(&self) -> Route {
+        self.router.scope()
+    }
+
+    /// Everything that this session has written so far goes out before others write to it.
+    async fn route(&mut self, mut delivery: Delivery) {
+        if delivery.stanza.to().is_none() {
+            let own = self.account();
+            delivery.stanza = delivery.stanza.with_to(own.as_ref());
+        }
+        self.router.route(delivery).await;
+    }
+
+    async fn message(&mut self, delivery: Delivery) {
+        let mut event = UserSendMessage { stanza: delivery.stanza };
+        let host = self.host.clone();
+        let flow = host.hooks.run(self, &mut event).await;
+        let delivery = Delivery { stanza: event.stanza, token: delivery.token };
+        match flow {
+            ControlFlow::Continue(()) => self.route(delivery).await,
+            ControlFlow::Break(halt) => self.halt(delivery, &halt),
+        }
+    }
+
+    async fn presence(&mut self, delivery: Delivery) {
+        let token = delivery.token;
+        let mut event = UserSendPresence { stanza: delivery.stanza };
+        let host = self.host.clone();
+        let flow = host.hooks.run(self, &mut event).await;
+        let delivery = Delivery { stanza: event.stanza, token };
+        match flow {
+            ControlFlow::Continue(()) if delivery.stanza.to().is_some() => {
+                self.route(delivery).await;
+            }
+            // Presence is state: it is settled when it has been handed on.
+            ControlFlow::Continue(()) => self.batch.settle(token),
+            ControlFlow::Break(halt) => self.halt(delivery, &halt),
+        }
+    }
+
+    async fn iq(&mut self, delivery: Delivery) {
+        let is_request =
+            matches!(delivery.stanza.stanza_type(), StanzaType::Get | StanzaType::Set);
+        match own_target(self, &delivery.stanza) {
+            Some(_) if !is_request => self.batch.settle(delivery.token),
+            Some(_) if delivery.stanza.payload() == Some(("session", ns::SESSION)) => {
+                let reply = delivery.stanza.result_reply(None);
+                let _closed = self.outlet.push(reply, None, &mut self.batch);
+                self.batch.settle(delivery.token);
+            }
+            Some(_) if delivery.stanza.payload() == Some(("bind", ns::BIND)) => {
+                let error = StanzaError::new(StanzaCondition::NotAllowed)
+                    .with_text("this stream has bound a resource already");
+                self.halt(delivery, &Halt::Bounce(error));
+            }
+            Some(target) => {
+                let mut route = self.scope();
+                let session = Some(self.outlet.clone());
+                let host = self.host.clone();
+                route.answer(&host, delivery, target, session).await;
+            }
+            None => {
+                let mut event = UserSendIq { stanza: delivery.stanza };
+                let host = self.host.clone();
+                let flow = host.hooks.run(self, &mut event).await;
+                let delivery = Delivery { stanza: event.stanza, token: delivery.token };
+                match flow {
+                    ControlFlow::Continue(()) => self.route(delivery).await,
+                    ControlFlow::Break(halt) => self.halt(delivery, &halt),
+                }
+            }
+        }
+    }
+
+    fn halt(&mut self, delivery: Delivery, halt: &Halt) {
+        let mut route = self.scope();
+        route.halt(delivery, halt);
+    }
+
+    // ---- stream management
+
+    fn nonza(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
+        if element.ns() != ns::STREAM_MANAGEMENT {
+            return ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into());
+        }
+        match element.name() {
+            "enable" => ControlFlow::Continue(Some(Slow::Enable(Box::new(element.clone())))),
+            "r" => {
+                let mut answer = Vec::new();
+                self.outlet.with_managed(|managed| managed.append_answer(&mut answer));
+                self.outlet.push_bytes(&answer, &mut self.batch);
+                ControlFlow::Continue(None)
+            }
+            "a" => self.acknowledged(element),
+            "resume" => {
+                let failed = failed(StanzaCondition::UnexpectedRequest, None);
+                self.outlet.push_bytes(&failed, &mut self.batch);
+                ControlFlow::Continue(None)
+            }
+            _ => ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into()),
+        }
+    }
+
+    fn acknowledged(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
+        let Some(h) = element.attr("h").and_then(parse_h) else {
+            return ControlFlow::Break(StreamCondition::BadFormat.into());
+        };
+        let Self { outlet, batch, router, .. } = self;
+        let result = outlet.with_managed(|managed| {
+            managed.acknowledge(h, |kept| {
+                batch.settle(kept.token);
+                if let Some(row) = kept.row {
+                    router.ledger.row_done(row);
+                }
+            })
+        });
+        match result {
+            Some(Err(too_high)) => ControlFlow::Break(handled_count_too_high(&too_high).into()),
+            _ => ControlFlow::Continue(None),
+        }
+    }
+
+    /// Settles what a resumption acknowledged.
+    pub(super) fn settle_acknowledged(&mut self, done: Vec<Kept>) {
+        for kept in done {
+            self.batch.settle(kept.token);
+            if let Some(row) = kept.row {
+                self.router.ledger.row_done(row);
+            }
+        }
+    }
+
+    fn enable(&mut self, element: &Element) {
+        let Some(settings) = self.host.stream_management else {
+            let failed = failed(StanzaCondition::ServiceUnavailable, None);
+            return self.outlet.push_bytes(&failed, &mut self.batch);
+        };
+        let wants_resume = matches!(element.attr("resume"), Some("true" | "1"));
+        let resume_id = wants_resume.then(|| protocol::stream::secure_id().into_boxed_str());
+        let managed = Box::new(Managed::new(settings, resume_id.clone()));
+        // What was pushed before is not counted, so it goes out before the answer.
+        if !self.outlet.manage(managed) {
+            let failed = failed(StanzaCondition::UnexpectedRequest, None);
+            return self.outlet.push_bytes(&failed, &mut self.batch);
+        }
+        self.router.ledger.add(self.outlet.id(), self.outlet.clone());
+        let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
+        if let Some(id) = &resume_id {
+            let max = settings.resume_timeout_secs;
+            enabled.push_str(&format!(" id='{id}' resume='true' max='{max}'"));
+            self.router.resumable.put(id, self.outlet.clone());
+        }
+        enabled.push_str("/>");
+        self.outlet.push_bytes(enabled.as_bytes(), &mut self.batch);
+    }
+
+    // ---- beginning and end
+
+    async fn open(&mut self) {
+        let host = self.host.clone();
+        let _ = host.hooks.run(self, &mut SessionOpened).await;
+        self.router.metrics.sessions_opened.inc();
+    }
+
+    /// The connection is over. What can be resumed waits; everything else ends.
+    async fn leave(mut self: Box<Self>, outcome: Outcome) {
+        let mut outcome = outcome;
+        if let Outcome::Over(End::Lost) = outcome
+            && let Some(wait) = self.resumable_for()
+        {
+            self.outlet.detach();
+            self.router.metrics.sessions_detached.inc();
+            outcome = self.wait_for_client(wait).await;
+            self.router.metrics.sessions_detached.dec();
+        }
+        match outcome {
+            Outcome::HandedOver(taker) => self.hand_over(taker).await,
+            Outcome::Over(end) => self.finish(&end).await,
+        }
+    }
+
+    fn resumable_for(&self) -> Option<Duration> {
+        self.outlet
+            .with_managed(|managed| {
+                let secs = u64::from(managed.settings().resume_timeout_secs);
+                managed.resume_id.is_some().then(|| Duration::from_secs(secs))
+            })
+            .flatten()
+    }
+
+    async fn wait_for_client(&mut self, wait: Duration) -> Outcome {
+        let order = async {
+            loop {
+                match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
+                    Event::Order(Order::Lost) => {}
+                    Event::Order(order) => return order,
+                    // A detached outlet yields orders only.
+                    Event::Lost | Event::Readable | Event::Writable => {}
+                }
+            }
+        };
+        match tokio::time::timeout(wait, order).await {
+            Ok(Order::HandOver(taker)) => Outcome::HandedOver(taker),
+            Ok(Order::Close(error, reason)) => Outcome::Over(End::Ordered(error, reason)),
+            Ok(Order::Lost) | Err(_) => Outcome::Over(End::Lost),
+        }
+    }
+
+    /// Gives the session to the connection that resumes it. The old connection, if there is one yet, learns why.
+    async fn hand_over(mut self: Box<Self>, taker: oneshot::Sender<Box<Self>>) {
+        self.batch.flush();
+        let old = self.outlet.clone();
+        if !old.has(Flag::Detached) {
+            let mut out = Vec::new();
+            StreamError::new(StreamCondition::Conflict)
+                .with_text("the session goes on elsewhere")
+                .write(&mut out);
+            out.extend_from_slice(protocol::stream::STREAM_END);
+            old.push_bytes(&out, &mut self.batch);
+            self.batch.flush();
+        }
+        match taker.send(self) {
+            Ok(()) => old.close_write_side(),
+            // Whoever asked has gone meanwhile, and the claim on the session with it.
+            Err(session) => session.finish(&End::Lost).await,
+        }
+    }
+
+    /// The session is over: the client is told, others are told, what was not acknowledged finds another way.
+    async fn finish(mut self: Box<Self>, end: &End) {
+        self.say_goodbye(end);
+        let reason = reason(end);
+        self.router.resumable.forget_session(&self.outlet);
+        self.router.sessions.remove(&self.outlet);
+        let kept = self.outlet.take_kept();
+        let host = self.host.clone();
+        let _ = host.hooks.run(&mut *self, &mut SessionClosed { reason }).await;
+        for kept in kept {
+            self.reroute(kept).await;
+        }
+        self.batch.flush();
+        self.router.ledger.remove(self.outlet.id());
+        self.outlet.close();
+        self.outlet.ended();
+        self.router.metrics.sessions_closed.of(reason).inc();
+    }
+
+    fn say_goodbye(&mut self, end: &End) {
+        if self.outlet.has(Flag::Detached) || matches!(end, End::Lost) {
+            return;
+        }
+        let mut out = Vec::new();
+        if let End::Error(error) | End::Ordered(error, _) = end {
+            self.router.metrics.reject(crate::metrics::Surface::Stream, error.condition);
+            error.write(&mut out);
+        }
+        // The last `<a/>` (XEP-0198 section 5): what is settled now is not sent again.
+        let mut answer = Vec::new();
+        self.outlet.with_managed(|managed| {
+            if managed.tellable() != 0 {
+                managed.append_answer(&mut answer);
+            }
+        });
+        answer.extend_from_slice(&out);
+        answer.extend_from_slice(protocol::stream::STREAM_END);
+        self.outlet.push_last(&answer, &mut self.batch.settled);
+        self.batch.flush();
+    }
+
+    /// A stanza that was sent and never acknowledged (XEP-0198 section 6, RFC 6121 section 8.5.3.2): messages go to
+    /// another resource or the offline store, requests are answered with an error, presence is dropped.
+    async fn reroute(&mut self, kept: Kept) {
+        let Kept { stanza, token, row, .. } = kept;
+        let mut route = self.scope();
+        match (stanza.kind(), stanza.stanza_type()) {
+            (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {
+                let to = stanza.to().map(|to| to.to_bare());
+                let stanza = match to {
+                    Some(to) => stanza.with_to(to.as_ref()),
+                    None => stanza,
+                };
+                route.route(Delivery { stanza, token }).await;
+            }
+            (Kind::Iq, StanzaType::Get | StanzaType::Set) => {
+                let error = StanzaCondition::RecipientUnavailable;
+                route.bounce(Delivery { stanza, token }, &error.into());
+            }
+            _ => route.settle(token),
+        }
+        if let Some(row) = row {
+            self.router.ledger.row_done(row);
+        }
+    }
+}
+
+/// What needs a future of its own.
+enum Slow {
+    /// A stanza whose hooks have handlers, or that is no message.
+    Stanza(Delivery),
+    /// A message that nothing but the router has to see.
+    Routed(Delivery),
+    /// `<enable/>`.
+    Enable(Box<Element>),
+}
+
+/// Who answers an IQ that is addressed to nobody, the own account or the domain; `None`: somebody else.
+fn own_target(session: &Session, stanza: &Stanza) -> Option<Target> {
+    let Some(to) = stanza.to() else { return Some(Target::Account) };
+    if to.as_str() == session.outlet.jid().bare_str() {
+        return Some(Target::Account);
+    }
+    let is_server = to.local().is_none()
+        && to.resource().is_none()
+        && matches!(session.router.destination(to), Destination::Server(_));
+    is_server.then_some(Target::Server)
+}
+
+fn with_stamp<T>(
+    outlet: &SessionRef,
+    lang: Option<&str>,
+    f: impl FnOnce(&Stamp<'_>) -> T,
+) -> T {
+    let jid = outlet.jid();
+    let is_ours = |by: &str| {
+        by == jid.domain()
+            || by == jid.bare_str()
+            || Jid::parse(by).is_ok_and(|by| {
+                by.as_str() == jid.domain() || by.as_str() == jid.bare_str()
+            })
+    };
+    f(&Stamp { from: jid.as_ref(), lang, is_ours: &is_ours })
+}
+
+/// `<failed/>` of XEP-0198, with `h` where it is still known.
+pub(super) fn failed(condition: StanzaCondition, h: Option<u32>) -> Vec<u8> {
+    let h = h.map(|h| format!(" h='{h}'")).unwrap_or_default();
+    format!(
+        "<failed xmlns='urn:xmpp:sm:3'{h}><{} xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></failed>",
+        condition.name()
+    )
+    .into_bytes()
+}
+
+/// The stream error of XEP-0198 section 4.
+pub(super) fn handled_count_too_high(too_high: &HandledCountTooHigh) -> StreamError {
+    StreamError::new(StreamCondition::UndefinedCondition).with_application(format!(
+        "<handled-count-too-high xmlns='urn:xmpp:sm:3' h='{}' send-count='{}'/>",
+        too_high.h, too_high.sent
+    ))
+}
+
+/// A count of XEP-0198: an unsigned 32-bit number in digits.
+pub(super) fn parse_h(text: &str) -> Option<u32> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { text.parse().ok() } else { None }
+}
+
+/// The closed word of a session's end.
+fn reason(end: &End) -> &'static str {
+    match end {
+        End::Closed => "closed",
+        End::Lost => "lost",
+        End::Error(_) => "error",
+        End::Ordered(_, reason) => reason,
+    }
+}

@@ -1,0 +1,619 @@
+use super::*;
+use std::fs;
+use std::path::PathBuf;
+
+use daemon::config::{Entry, Millis, OrInfinity, markdown, undocumented};
+
+use crate::auth::config::Mechanism;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+fn messages(text: &str) -> Vec<String> {
+    let Err(findings) = Config::parse(text, "f") else {
+        return Vec::new();
+    };
+    let line = |finding: &daemon::config::Finding| {
+        let place = finding.place.as_ref();
+        let place = place.map_or("file".into(), |place| {
+            format!("{}:{}", place.line, place.column)
+        });
+        format!("{place}: {}", finding.message)
+    };
+    findings.iter().map(line).collect()
+}
+
+#[track_caller]
+fn check(text: &str, expected: &[&str]) {
+    assert_eq!(messages(text), expected, "{text}");
+}
+
+const GENERAL: &str = "general.hosts = ['a.example', 'b.example']\n";
+
+fn examples() -> Vec<(PathBuf, String)> {
+    let directory = Path::new(ROOT).join("examples/config");
+    let mut examples = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        examples.push((path, text));
+    }
+    assert!(examples.len() >= 4);
+    examples
+}
+
+#[test]
+fn every_example_loads() {
+    for (path, text) in examples() {
+        if let Err(findings) = Config::parse(&text, &path.to_string_lossy()) {
+            panic!("{findings}");
+        }
+    }
+}
+
+#[test]
+fn a_bogus_key_in_any_table_of_any_example_is_found_at_its_line() {
+    let mut tables = 0;
+    for (path, text) in examples() {
+        for bogus in bogus_keys(&text) {
+            let found = messages(&bogus.text);
+            let expected = format!("{}:{}: ", bogus.line, bogus.column);
+            let [only] = found.as_slice() else {
+                panic!("{}: {expected}{found:#?}", path.display());
+            };
+            let message = only.strip_prefix(&expected).unwrap_or_else(|| {
+                panic!("{}: {only} is not at {expected}", path.display());
+            });
+            let is_unknown = message.starts_with("unknown key `bogus_key` in `[");
+            let is_users = message.starts_with("`bogus_key`: an integer, expected ");
+            assert!(
+                if bogus.has_users_keys {
+                    is_users
+                } else {
+                    is_unknown || bogus.is_root
+                },
+                "{}: {only}",
+                path.display()
+            );
+            tables += 1;
+        }
+    }
+    assert!(tables > 150, "{tables} tables");
+}
+
+/// An example with a bogus key, and where that is.
+struct Bogus {
+    text: String,
+    line: usize,
+    column: usize,
+    is_root: bool,
+    /// Whether the keys of this table are of the user's choice, so that only the value is wrong.
+    has_users_keys: bool,
+}
+
+const BOGUS: &str = "bogus_key = 1";
+
+/// The text once for each table in it, with a bogus key there: below each header, beside each dotted key, in
+/// each pair of braces, and before all of them.
+fn bogus_keys(text: &str) -> Vec<Bogus> {
+    let lines: Vec<&str> = text.lines().collect();
+    let with_line = |at: usize, line: &str, has_users_keys| {
+        let mut lines = lines.clone();
+        lines.insert(at, line);
+        Bogus {
+            text: lines.join("\n"),
+            line: at + 1,
+            column: line.find(BOGUS).unwrap() + 1,
+            is_root: at == 0,
+            has_users_keys,
+        }
+    };
+    let mut all = vec![with_line(0, BOGUS, false)];
+    for (index, line) in lines.iter().enumerate() {
+        let code = line.split('#').next().unwrap().trim();
+        if code.starts_with('[') {
+            let name = code.trim_matches(['[', ']']).rsplit('.').next().unwrap();
+            let has_users_keys = ["shaper", "acl", "access"].contains(&name);
+            all.push(with_line(index + 1, BOGUS, has_users_keys));
+            continue;
+        }
+        if let Some((key, _)) = code.split_once('=')
+            && let Some((table, _)) = key.rsplit_once('.')
+        {
+            all.push(with_line(index, &format!("{table}.{BOGUS}"), false));
+        }
+        for (position, _) in line.match_indices('{').filter(|_| !code.is_empty()) {
+            let (before, after) = line.split_at(position + 1);
+            let comma = if after.trim_start().starts_with('}') {
+                ""
+            } else {
+                ","
+            };
+            let line = format!("{before} {BOGUS}{comma}{after}");
+            let mut lines = lines.clone();
+            lines[index] = &line;
+            all.push(Bogus {
+                text: lines.join("\n"),
+                line: index + 1,
+                column: position + 3,
+                is_root: false,
+                has_users_keys: false,
+            });
+        }
+    }
+    all
+}
+
+#[test]
+fn the_example_of_no_configuration_is_what_no_configuration_means() {
+    let path = Path::new(ROOT).join("examples/config/zero.toml");
+    let text = fs::read_to_string(path).unwrap();
+    assert_eq!(Config::parse(&text, "zero.toml").unwrap(), Config::zero());
+}
+
+#[test]
+fn every_option_in_the_catalogue_is_answered_by_name() {
+    let mut options = 0;
+    for (path, value) in CATALOGUE.entries().flat_map(Entry::options_and_values) {
+        let path = path.replace('*', "other");
+        let candidates = match value {
+            Some(word) => vec![format!("{path} = '{word}'"), format!("{path} = ['{word}']")],
+            None => vec![format!("{path} = true")],
+        };
+        let is_answered = |line: &String| {
+            let found = messages(&document(line));
+            let answers = ["is not supported yet", "has moved", "is not supported"];
+            let is_answer = |message: &&String| answers.iter().any(|end| message.ends_with(end));
+            assert!(
+                !found.iter().any(|message| message.contains("unknown")),
+                "{found:#?}"
+            );
+            found.iter().filter(is_answer).count() == 1
+        };
+        assert!(
+            candidates.iter().any(is_answered),
+            "{path} {value:?} is forgotten in the catalogue"
+        );
+        options += 1;
+    }
+    assert!(options > 200, "{options} options");
+}
+
+/// A document with this line, in which arrays of tables are written as such.
+fn document(line: &str) -> String {
+    for (array, required) in [
+        ("listen.c2s", "port = 0"),
+        ("listen.http", "port = 0"),
+        ("host_config", "host = 'a.example'"),
+    ] {
+        if let Some(rest) = line
+            .strip_prefix(array)
+            .and_then(|rest| rest.strip_prefix('.'))
+        {
+            return format!("{GENERAL}[[{array}]]\n{required}\n{rest}\n");
+        }
+    }
+    format!("{GENERAL}{line}\n")
+}
+
+#[test]
+fn known_options_are_known_in_a_host_config_too() {
+    let rows = [
+        ("modules.mod_muc = {}", "`mod_muc` is not supported yet"),
+        ("s2s = {}", "`s2s` is not supported yet"),
+        (
+            "outgoing_pools = {}",
+            "`outgoing_pools` is not supported yet",
+        ),
+        ("auth.pki = {}", "`pki` is not supported yet"),
+        (
+            "auth.methods = ['ldap']",
+            "`methods`: \"ldap\" is not supported yet",
+        ),
+        (
+            "general.route_subdomains = 's2s'",
+            "`route_subdomains` is not supported yet",
+        ),
+        (
+            "modules.roster.backend = 'mnesia'",
+            "`backend`: \"mnesia\" is not supported",
+        ),
+        (
+            "general.hosts = []",
+            "`hosts` holds for the whole node, not for one host type",
+        ),
+        (
+            "listen = {}",
+            "`listen` holds for the whole node, not for one host type",
+        ),
+    ];
+    for (line, expected) in rows {
+        let found = messages(&format!(
+            "{GENERAL}[[host_config]]\nhost = 'a.example'\n{line}\n"
+        ));
+        assert_eq!(found.len(), 1, "{found:#?}");
+        assert!(found[0].ends_with(expected), "{found:#?}");
+    }
+}
+
+#[test]
+fn a_module_that_is_not_there_yet_is_said_to_be() {
+    let text = format!("{GENERAL}[modules.mod_muc]\nhost = 'x'\n[modules.mod_rooster]\n");
+    let findings = Config::parse(&text, "f").unwrap_err().to_string();
+    assert_eq!(
+        findings,
+        "\
+f:2:10: `mod_muc` is not supported yet
+   |
+ 2 | [modules.mod_muc]
+   |          ^^^^^^^ take it out until it is
+f:4:10: unknown key `mod_rooster` in `[modules]`
+   |
+ 4 | [modules.mod_rooster]
+   |          ^^^^^^^^^^^ did you mean `mod_roster`?
+"
+    );
+}
+
+#[test]
+fn domains_are_checked() {
+    check(
+        "",
+        &["file: `hosts` is empty: the node would serve no domain"],
+    );
+    check(
+        "[general]\nhosts = ['a.example', 'A.example', 'a b', 'a.example']\nlanguage = 'e n'\n\
+         default_server_domain = '@'\n",
+        &[
+            "2:23: \"A.example\" is not how this domain is written",
+            "2:36: \"a b\" is not a domain",
+            "2:43: \"a.example\" stands twice in `hosts`",
+            "3:12: \"e n\" is not a language tag",
+            "4:25: \"@\" is not a domain",
+        ],
+    );
+}
+
+#[test]
+fn listeners_are_checked() {
+    check(
+        &format!(
+            "{GENERAL}
+[[listen.c2s]]
+port = 5222
+ip_address = '127.0.0.1'
+ip_version = 6
+shaper = 'fsat'
+access = 'c3s'
+allowed_auth_methods = []
+max_connections = 0
+max_stanza_size = 'infinity'
+tls = {{ certfile = 'x', versions = [], certificates = [
+  {{ domain = 'a.example', certfile = 'x', keyfile = 'y' }},
+  {{ domain = '*.a b', certfile = 'x', keyfile = 'y' }},
+  {{ domain = 'a.example', certfile = 'x', keyfile = 'y' }},
+] }}
+[[listen.http]]
+port = 5222
+ip_address = '127.0.0.1'
+[[listen.http]]
+port = 1
+ip_version = 5
+handlers.mongoose_prometheus_handler = [{{ host = 'x', path = '/' }}]
+[shaper.fast]
+max_rate = 0
+[access]
+c2s = []
+"
+        ),
+        &[
+            "6:14: `ip_version` and `ip_address` are of different families",
+            "7:10: there is no `[shaper.fsat]`",
+            "8:10: there is no rule `c3s` in `[access]`: nobody could log in",
+            "9:24: no method is allowed: nobody could log in on this port",
+            "10:19: no connection is allowed on this port",
+            "11:19: `max_stanza_size`: a string, expected an integer",
+            "12:20: `certfile` without `keyfile`: the private key is missing",
+            "12:36: no version of TLS is left",
+            "14:14: \"*.a b\" is not a domain",
+            "15:14: \"a.example\" has a certificate already",
+            "17:1: this port serves nothing",
+            "22:14: 5 is neither 4 nor 6",
+            "23:50: a host other than \"_\" is not supported yet",
+            "23:62: a path other than \"/metrics\" is not supported yet",
+            "25:12: `max_rate`: 0 is not between 1 and 1000000000",
+        ]
+        .iter()
+        .copied()
+        .filter(|message| !message.starts_with("7:10"))
+        .collect::<Vec<_>>(),
+    );
+}
+
+#[test]
+fn two_listeners_do_not_share_a_port() {
+    let text = format!(
+        "{GENERAL}[[listen.c2s]]\nport = 5222\nip_address = '127.0.0.1'\n\
+         [[listen.c2s]]\nport = 5222\nip_address = '::1'\n\
+         [[listen.c2s]]\nport = 5222\nip_address = '127.0.0.1'\n\
+         [[listen.c2s]]\nport = 0\nip_address = '127.0.0.1'\n\
+         [[listen.c2s]]\nport = 0\nip_address = '127.0.0.1'\n"
+    );
+    check(
+        &text,
+        &["9:8: 127.0.0.1:5222 is taken by another `[[listen.c2s]]`"],
+    );
+}
+
+#[test]
+fn names_of_shapers_and_rules_are_looked_up() {
+    let text = |access: &str| {
+        format!(
+            "{GENERAL}[[listen.c2s]]\nport = 0\nip_address = '::1'\nshaper = 'fsat'\n\
+             access = '{access}'\n[shaper.fast]\nmax_rate = 1\n\
+             [[host_config]]\nhost = 'a.example'\naccess.own = []\n"
+        )
+    };
+    check(&text("own"), &["5:10: there is no `[shaper.fsat]`"]);
+    check(
+        &text("owm"),
+        &[
+            "5:10: there is no `[shaper.fsat]`",
+            "6:10: there is no rule `owm` in `[access]`: nobody could log in",
+        ],
+    );
+    let shown = Config::parse(&text("all"), "f").unwrap_err().to_string();
+    assert!(shown.contains("did you mean `fast`?"), "{shown}");
+}
+
+#[test]
+fn auth_is_checked() {
+    check(
+        &format!(
+            "{GENERAL}[auth]\nmethods = ['internal', 'internal']\n\
+             sasl_mechanisms = ['plain', 'digest', 'plain']\npassword.hash = []\n\
+             password.scram_iterations = 4096\npassword.format = 'plain'\n\
+             anonymous.protocol = 'both'\n"
+        ),
+        &[
+            "3:24: this method stands twice",
+            "4:29: `sasl_mechanisms`: \"digest\" is not supported",
+            "4:39: this mechanism stands twice",
+            "5:17: no hash is left: no password could be stored",
+            "6:29: `scram_iterations`: 4096 is not between 10000 and 1000000",
+            "7:19: `format`: \"plain\" is not supported yet",
+            "8:22: `protocol`: \"both\" is not supported yet",
+        ],
+    );
+}
+
+#[test]
+fn conditions_of_classes_are_checked() {
+    check(
+        &format!(
+            "{GENERAL}[acl]\nall = [{{}}]\nx = [{{ user = 'a b' }}, {{ user_regexp = '(' }}]\n\
+             [[host_config]]\nhost = 'a.example'\nacl.y = [{{ server_glob = '[' }}]\n"
+        ),
+        &[
+            "3:7: the class `all` is there already and cannot be changed",
+            "4:15: `user`: the local part of the address is not allowed",
+            "4:40: `user_regexp`: unclosed group",
+            "7:26: `server_glob`: a `[` is not closed",
+        ],
+    );
+}
+
+#[test]
+fn host_types_are_checked() {
+    check(
+        &format!(
+            "{GENERAL}[[host_config]]\n[[host_config]]\nhost = 'c.example'\n\
+             [[host_config]]\nhost = 'a.example'\nhost_type = 'a.example'\n\
+             [[host_config]]\nhost_type = 'a.example'\n"
+        ),
+        &[
+            "2:1: `host_type` is missing in `[[host_config]]`",
+            "4:8: \"c.example\" is not one of `general.hosts`",
+            "6:8: `host` is another word for `host_type`: both are given",
+            "9:13: \"a.example\" has a `[[host_config]]` already",
+        ],
+    );
+    // The real domains are not known here, so nothing is said of those that refer to them.
+    let text = "general.hosts = 'a.example'\n[[host_config]]\nhost = 'b.example'\n";
+    check(text, &["1:17: `hosts`: a string, expected an array"]);
+}
+
+#[test]
+fn what_is_unsafe_must_be_meant() {
+    let text = |known: &str| {
+        format!(
+            "[general]\nhosts = ['a.example']\ni_know_unsafe = [{known}]\n\
+             [[listen.c2s]]\nport = 5222\n[auth.dummy]\n"
+        )
+    };
+    check(
+        &text(""),
+        &[
+            "4:1: clients would send passwords and messages without encryption",
+            "6:1: the method `dummy` lets everyone in as anyone",
+        ],
+    );
+    check(&text("'c2s_without_tls', 'dummy_auth'"), &[]);
+    check(
+        &text("'c2s_without_tls'"),
+        &["6:1: the method `dummy` lets everyone in as anyone"],
+    );
+    check(
+        "[general]\nhosts = ['a.example']\n[[listen.c2s]]\nport = 5222\nip_address = '::1'\n\
+         [[host_config]]\nhost = 'a.example'\nauth.methods = ['dummy']\n",
+        &[],
+    );
+    let text = "[general]\nhosts = ['a.example']\n[[listen.c2s]]\nport = 5222\ntls = {}\n\
+         [[host_config]]\nhost = 'a.example'\nauth.methods = ['dummy']\n";
+    check(
+        text,
+        &["8:16: the method `dummy` lets everyone in as anyone"],
+    );
+}
+
+#[test]
+fn the_database_is_chosen() {
+    let config = Config::parse(GENERAL, "f").unwrap();
+    let expected = PathBuf::from("meerkat-data/meerkat.db");
+    assert_eq!(config.database().connection.database, expected);
+    let pool = |connection: &str| {
+        format!("{GENERAL}[outgoing_pools.rdbms.default]\nconnection = {connection}\n")
+    };
+    let text = pool("{ driver = 'sqlite', database = '/x.db' }");
+    let database = Config::parse(&text, "f").unwrap().database();
+    assert_eq!(database.connection.database, PathBuf::from("/x.db"));
+    assert_eq!(
+        (database.workers, database.call_timeout),
+        (10, Millis(60_000))
+    );
+    check(
+        &pool("{ driver = 'pgsql', database = 'x', host = 'db' }"),
+        &[
+            "3:25: `driver`: \"pgsql\" is not supported yet",
+            "3:50: `host` is not supported yet",
+        ],
+    );
+    check(
+        &pool("{ driver = 'sqlite' }"),
+        &["3:14: `database` is missing in `[outgoing_pools.rdbms.default.connection]`"],
+    );
+}
+
+#[test]
+fn a_host_type_takes_the_place_of_what_the_node_says() {
+    let path = Path::new(ROOT).join("examples/config/two-hosts.toml");
+    let config = Config::parse(&fs::read_to_string(path).unwrap(), "f").unwrap();
+    let hosts = config.hosts();
+    let [first, second] = hosts.as_slice() else {
+        panic!("{} hosts", hosts.len());
+    };
+    assert_eq!(first.domains, ["example.org"]);
+    assert_eq!(first.replaced_wait_timeout, Duration::from_millis(2000));
+    assert_eq!(first.auth.methods(), [Method::Internal]);
+    assert!(first.modules.roster.is_some());
+    assert_eq!(first.acl["blocked"].len(), 1);
+    assert_eq!(first.access["c2s"].len(), 2);
+
+    assert_eq!(second.host_type, "guests.example.org");
+    assert_eq!(second.replaced_wait_timeout, Duration::from_millis(500));
+    assert_eq!(second.auth.methods(), [Method::Anonymous]);
+    assert_eq!(second.auth.sasl_mechanisms, [Mechanism::Anonymous]);
+    assert!(second.modules.roster.is_none() && second.modules.presence.is_some());
+    assert_eq!(second.acl["blocked"].len(), 2);
+    let classes: Vec<&str> = second.access["c2s"]
+        .iter()
+        .map(|it| it.acl.as_str())
+        .collect();
+    assert_eq!(classes, ["blocked", "none", "all"]);
+}
+
+#[test]
+fn defaults_are_mongooseims_or_ours_where_it_has_no_limit() {
+    let text = format!("{GENERAL}[[listen.c2s]]\nport = 0\nip_address = '::1'\n");
+    let listener = &Config::parse(&text, "f").unwrap().listen.c2s[0];
+    let mut expected = C2sListener::new(0);
+    expected.ip_address = Some("::1".parse().unwrap());
+    assert_eq!(*listener, expected);
+    assert_eq!(listener.max_stanza_size.size(), 65_536);
+    assert_eq!(listener.state_timeout(), Duration::from_secs(5));
+    assert_eq!(listener.backlog, 1024);
+    assert_eq!((listener.shaper(), listener.access.as_str()), (None, "all"));
+    assert_eq!(expected.max_connections, OrInfinity::Value(1_000_000));
+    expected.state_timeout = OrInfinity::Infinity;
+    assert_eq!(expected.state_timeout(), Duration::from_secs(60));
+
+    let auth = Auth::default();
+    assert_eq!(auth.methods(), [Method::Internal]);
+    let names: Vec<&str> = auth.sasl_mechanisms.iter().map(|it| it.name()).collect();
+    assert_eq!(names[..2], ["SCRAM-SHA-512-PLUS", "SCRAM-SHA-512"]);
+    assert_eq!(names[10..], ["PLAIN", "ANONYMOUS"]);
+}
+
+#[test]
+fn methods_are_those_with_a_section_unless_they_are_listed() {
+    let methods = |text: &str| {
+        Config::parse(&format!("{GENERAL}{text}"), "f")
+            .unwrap()
+            .auth
+            .methods()
+    };
+    assert_eq!(
+        methods("[auth]\nrdbms = {}\nanonymous = {}\n"),
+        [Method::Anonymous, Method::Rdbms]
+    );
+    assert_eq!(
+        methods("[auth]\nrdbms = {}\nmethods = ['internal']\n"),
+        [Method::Internal]
+    );
+}
+
+#[test]
+fn the_check_of_a_file_prints_all_and_says_so_by_its_exit_code() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.toml");
+    fs::write(&path, "[general]\nhosts = ['a.example']\n").unwrap();
+    let (text, code) = check_report(&path);
+    assert_eq!(text, format!("{}: no findings\n", path.display()));
+    assert_eq!(code, ExitCode::SUCCESS);
+
+    fs::write(&path, "[general]\nhosts = []\nloglevl = 1\n").unwrap();
+    let (text, code) = check_report(&path);
+    assert_eq!(
+        text.lines().filter(|line| line.contains("f.toml:")).count(),
+        2
+    );
+    assert_eq!(code, ExitCode::from(78));
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_a_finding() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.toml");
+    let text = format!(
+        "{GENERAL}[[listen.c2s]]\nport = 0\ntls = {{ certfile = '{0}/c', keyfile = '{0}/k' }}\n",
+        directory.path().display()
+    );
+    fs::write(&path, text).unwrap();
+    fs::write(directory.path().join("k"), "").unwrap();
+    let (text, _) = check_report(&path);
+    assert!(
+        text.contains(":4:20: `certfile`: cannot be read: No such file"),
+        "{text}"
+    );
+    assert_eq!(text.lines().count(), 4);
+}
+
+#[test]
+fn every_option_has_a_description() {
+    assert_eq!(undocumented(&schemars::schema_for!(Config)), [""; 0]);
+}
+
+#[test]
+fn generated_page_of_options_is_fresh() {
+    let page = format!(
+        "<!-- Generated by `cargo xtask gen` from the configuration's structs. Do not edit. -->\n\
+         # Options\n\n\
+         One TOML file, with MongooseIM's sections and names; options of our own say so. Unknown options are findings, \
+         and those of MongooseIM that are not there yet are known by name. `meerkat --check-config FILE` prints every \
+         finding with its line. There are examples in `server/examples/config`.\n\n{}",
+        markdown(&schemars::schema_for!(Config))
+    );
+    let path = Path::new(ROOT).join("../docs/config.md");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "how `cargo xtask gen` asks for it"
+    )]
+    if std::env::var("UPDATE").is_ok_and(|update| update == "1") {
+        fs::write(&path, page).unwrap();
+        return;
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == page,
+        "docs/config.md is stale: run `cargo xtask gen`"
+    );
+}

@@ -1,0 +1,74 @@
+//! One host type: its settings, hooks, IQ table and modules. A thousand domains of one type share one [`Host`].
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+use protocol::Element;
+
+use crate::access::AccessRules;
+use crate::auth::Auth;
+use crate::c2s::resume;
+use crate::hooks::Hooks;
+use crate::iq::IqTable;
+
+pub mod config;
+
+/// What is the same for all domains of one type. Immutable after the start.
+pub struct Host {
+    /// Its name; for a static domain the domain itself.
+    pub host_type: Box<str>,
+    /// Its domains, prepared.
+    pub domains: Vec<Box<str>>,
+    /// Who reacts to what.
+    pub hooks: Hooks,
+    /// Who answers which request.
+    pub iq: IqTable,
+    /// Who may log in, and how.
+    pub auth: Auth,
+    /// Access lists and rules.
+    pub access: AccessRules,
+    /// Features announced after login.
+    pub stream_features: Vec<Element>,
+    /// Settings of stream management, if the module runs.
+    pub stream_management: Option<resume::Settings>,
+    /// How long a new session waits for its predecessor of the same name to end.
+    pub replaced_wait_timeout: Duration,
+}
+
+/// All hosts, by domain.
+#[derive(Default)]
+pub struct Hosts {
+    by_domain: HashMap<Box<str>, Arc<Host>, RandomState>,
+}
+
+impl Hosts {
+    /// The hosts of a node.
+    pub fn new(hosts: Vec<Host>) -> Self {
+        let mut by_domain = HashMap::default();
+        for host in hosts {
+            let host = Arc::new(host);
+            for domain in &host.domains {
+                by_domain.insert(domain.clone(), host.clone());
+            }
+        }
+        Self { by_domain }
+    }
+
+    /// The host of one of our domains, given in its prepared form.
+    pub fn find(&self, domain: &str) -> Option<&Arc<Host>> {
+        self.by_domain.get(domain)
+    }
+
+    /// Each host once.
+    pub fn all(&self) -> Vec<Arc<Host>> {
+        let mut all: Vec<Arc<Host>> = Vec::new();
+        for host in self.by_domain.values() {
+            if !all.iter().any(|other| Arc::ptr_eq(other, host)) {
+                all.push(host.clone());
+            }
+        }
+        all.sort_by(|a, b| a.host_type.cmp(&b.host_type));
+        all
+    }
+}

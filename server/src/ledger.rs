@@ -1,0 +1,234 @@
+//! Who waits for what: settles senders' stanzas, and writes in-flight rows for those that wait too long.
+//!
+//! One sweep every [`SWEEP_MS`] looks at the outlets that have asked for it: it writes the `<a/>` that nothing took
+//! along, and commits stanzas that have waited for [`IN_FLIGHT_AFTER_MS`] as rows, so that their senders are settled
+//! although the receiver is silent.
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use ahash::RandomState;
+use parking_lot::Mutex;
+use protocol::Kind;
+use tokio::time::MissedTickBehavior;
+use tracing::{error, warn};
+
+use crate::c2s::resume::{Settled, Token};
+use crate::metrics::LedgerMetrics;
+use crate::outlet::{Outlet, SessionRef};
+use crate::storage::in_flight::{InFlight, InFlightStore};
+
+/// Milliseconds between two sweeps.
+pub const SWEEP_MS: u64 = 50;
+/// Milliseconds after which an unsettled stanza gets a row.
+pub const IN_FLIGHT_AFTER_MS: u64 = 250;
+/// Rows that one sweep commits at most; the rest waits for the next one.
+pub const IN_FLIGHT_BATCH_MAX: usize = 1_000;
+const SHARDS: usize = 64;
+
+/// A coarse clock that costs a load: milliseconds since the node started, moved by the sweep.
+#[derive(Debug, Default)]
+pub struct Clock {
+    ms: AtomicU64,
+}
+
+impl Clock {
+    /// Milliseconds since the node started.
+    pub fn now_ms(&self) -> u64 {
+        self.ms.load(Ordering::Relaxed)
+    }
+
+    /// Seconds since the node started.
+    pub fn now_secs(&self) -> u32 {
+        u32::try_from(self.now_ms() / 1_000).unwrap_or(u32::MAX)
+    }
+}
+
+type Shard = Mutex<hashbrown::HashMap<u64, SessionRef, RandomState>>;
+
+/// The node's book of unsettled stanzas.
+pub struct Ledger {
+    /// The coarse clock.
+    pub clock: Clock,
+    /// Counters of this part.
+    pub metrics: LedgerMetrics,
+    next_serial: AtomicU64,
+    managed: Vec<Shard>,
+    enrolled: Mutex<Vec<SessionRef>>,
+    /// In-flight rows whose stanza is acknowledged or stored elsewhere.
+    done_rows: Mutex<Vec<i64>>,
+}
+
+impl Ledger {
+    /// An empty book.
+    pub fn new(metrics: LedgerMetrics) -> Arc<Self> {
+        Arc::new(Self {
+            clock: Clock::default(),
+            metrics,
+            next_serial: AtomicU64::new(1),
+            managed: (0..SHARDS).map(|_| Shard::default()).collect(),
+            enrolled: Mutex::default(),
+            done_rows: Mutex::default(),
+        })
+    }
+
+    fn shard(&self, session: u64) -> &Shard {
+        let index = usize::try_from(session).unwrap_or(0) % SHARDS;
+        self.managed.get(index).expect("the index is below SHARDS")
+    }
+
+    /// A session with stream management exists, or goes on with another outlet.
+    pub fn add(&self, session: u64, outlet: SessionRef) {
+        self.shard(session).lock().insert(session, outlet);
+    }
+
+    /// A session has ended; nobody waits for its stanzas any more.
+    pub fn remove(&self, session: u64) {
+        self.shard(session).lock().remove(&session);
+    }
+
+    /// Puts an outlet on the list of the next sweep. [`Outlet`] sees to it that it stands there once.
+    pub fn enroll(&self, outlet: SessionRef) {
+        self.enrolled.lock().push(outlet);
+    }
+
+    /// A row is not needed any more; the next sweep deletes it.
+    pub fn row_done(&self, row: i64) {
+        self.done_rows.lock().push(row);
+    }
+
+    /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
+    pub fn settle_all(&self, tokens: &mut Vec<Token>) {
+        while let Some(token) = tokens.pop() {
+            let sender = self.shard(token.session).lock().get(&token.session).cloned();
+            let Some(sender) = sender else { continue };
+            let settled = sender.with_managed(|managed| {
+                let was_congested = managed.is_congested();
+                (managed.settle(token.stanza), was_congested && !managed.is_congested())
+            });
+            let Some((settled, reads_again)) = settled else { continue };
+            match settled {
+                Settled::Nothing => {}
+                Settled::Owed => sender.enroll_now(),
+                Settled::WriteNow => sender.flush(tokens),
+            }
+            if reads_again {
+                sender.wake();
+            }
+        }
+    }
+
+    /// The sender's stanza goes to `more` further targets.
+    pub fn expect(&self, token: Token, more: u16) {
+        let sender = self.shard(token.session).lock().get(&token.session).cloned();
+        if let Some(sender) = sender {
+            sender.with_managed(|managed| managed.expect(token.stanza, more));
+        }
+    }
+
+    /// Runs the sweep until it is cancelled. The caller spawns it; it ends with its task.
+    pub async fn run(self: Arc<Self>, store: InFlightStore) {
+        let mut interval = tokio::time::interval(Duration::from_millis(SWEEP_MS));
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let started = tokio::time::Instant::now();
+        loop {
+            let now = interval.tick().await;
+            let ms = now.duration_since(started).as_millis();
+            self.clock.ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.sweep(&store).await;
+        }
+    }
+
+    async fn sweep(&self, store: &InFlightStore) {
+        let due = std::mem::take(&mut *self.enrolled.lock());
+        let mut rows: Vec<(SessionRef, u64, InFlight)> = Vec::new();
+        let mut tokens = Vec::new();
+        for outlet in due {
+            self.look_at(&outlet, &mut rows);
+            outlet.flush(&mut tokens);
+        }
+        self.settle_all(&mut tokens);
+        if !rows.is_empty() {
+            self.commit(store, rows).await;
+        }
+        let done = std::mem::take(&mut *self.done_rows.lock());
+        if !done.is_empty()
+            && let Err(error) = store.delete(&done).await
+        {
+            warn!(%error, "in-flight rows could not be deleted");
+            self.done_rows.lock().extend(done);
+        }
+    }
+
+    /// Collects what has waited long enough; enrols the outlet again if something is younger.
+    fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<(SessionRef, u64, InFlight)>) {
+        let now = self.clock.now_ms();
+        let mut again = false;
+        outlet.taken_off_list();
+        outlet.with_kept(|managed, kept| {
+            let mut look = |kept: &mut crate::c2s::resume::Kept| {
+                if kept.token.is_none() || kept.serial != 0 || kept.stanza.kind() == Kind::Presence {
+                    return;
+                }
+                let old = now.saturating_sub(kept.at_ms) >= IN_FLIGHT_AFTER_MS;
+                if !old || rows.len() >= IN_FLIGHT_BATCH_MAX {
+                    again = true;
+                    return;
+                }
+                kept.serial = self.next_serial.fetch_add(1, Ordering::Relaxed);
+                rows.push((outlet.clone(), kept.serial, InFlight::of(&kept.stanza)));
+            };
+            if let Some(managed) = managed {
+                managed.kept_mut().for_each(&mut look);
+            }
+            kept.iter_mut().for_each(look);
+        });
+        if again {
+            outlet.enroll_now();
+        }
+    }
+
+    /// Commits rows and settles their senders. If the database fails, nobody is told anything and the next sweep
+    /// tries again.
+    async fn commit(&self, store: &InFlightStore, rows: Vec<(SessionRef, u64, InFlight)>) {
+        let stanzas: Vec<_> = rows.iter().map(|(_, _, row)| row.clone()).collect();
+        let ids = match store.insert(stanzas).await {
+            Ok(ids) => ids,
+            Err(error) => {
+                error!(%error, "in-flight rows could not be written");
+                for (outlet, serial, _) in &rows {
+                    with_kept(outlet, *serial, |kept| kept.serial = 0);
+                    outlet.enroll_now();
+                }
+                return;
+            }
+        };
+        self.metrics.in_flight_rows.inc_by(ids.len() as u64);
+        let mut tokens = Vec::new();
+        for ((outlet, serial, _), id) in rows.iter().zip(ids) {
+            let token = with_kept(outlet, *serial, |kept| {
+                kept.row = Some(id);
+                kept.token.take()
+            });
+            match token {
+                Some(token) => tokens.extend(token),
+                // Acknowledged or taken elsewhere meanwhile.
+                None => self.row_done(id),
+            }
+        }
+        self.settle_all(&mut tokens);
+    }
+}
+
+/// Runs `f` on the kept stanza with that serial, if the outlet still has it.
+fn with_kept<T>(
+    outlet: &Outlet,
+    serial: u64,
+    mut f: impl FnMut(&mut crate::c2s::resume::Kept) -> T,
+) -> Option<T> {
+    outlet.with_kept(|managed, kept| {
+        let mut all =
+            managed.map(|managed| managed.kept_mut()).into_iter().flatten().chain(kept.iter_mut());
+        all.find(|kept| kept.serial == serial).map(&mut f)
+    })
+}

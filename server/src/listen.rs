@@ -1,0 +1,114 @@
+//! Accept loops: connection limits, and a task for each connection.
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use daemon::{Shutdown, Tasks};
+use tokio::net::{TcpListener, TcpStream};
+use tracing::{debug, warn};
+use transport::Socket;
+
+use crate::c2s::negotiate::negotiate;
+use crate::c2s::{Connection, ListenerSettings};
+use crate::outlet::Outlet;
+use crate::router::Router;
+
+pub mod config;
+
+/// Wait after an accept that failed for want of descriptors or memory, so that the loop does not spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
+
+/// A bound listener of clients.
+pub struct ClientListener {
+    /// The socket.
+    pub socket: TcpListener,
+    /// What its connections get.
+    pub settings: Arc<ListenerSettings>,
+}
+
+impl ClientListener {
+    /// Where it listens.
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+
+    /// Accepts until the node is stopped.
+    pub async fn serve(self, router: Arc<Router>, tasks: Tasks, shutdown: Shutdown) {
+        let open = Arc::new(AtomicUsize::new(0));
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return,
+                accepted = self.socket.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, peer)) => {
+                    if open.load(Ordering::Relaxed) >= self.settings.connections_max {
+                        router.metrics.reject(
+                            crate::metrics::Surface::Connection,
+                            protocol::StreamCondition::ResourceConstraint,
+                        );
+                        continue;
+                    }
+                    let place = Place::take(&open);
+                    let connection = serve(stream, peer, router.clone(), self.settings.clone(), place);
+                    tasks.spawn("c2s", connection);
+                }
+                Err(error) => {
+                    warn!(%error, "connection could not be accepted");
+                    tokio::time::sleep(ACCEPT_RETRY).await;
+                }
+            }
+        }
+    }
+}
+
+/// A connection's place among those that its listener may have.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(open: &Arc<AtomicUsize>) -> Self {
+        open.fetch_add(1, Ordering::Relaxed);
+        Self(open.clone())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// One connection from accept to end.
+async fn serve(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Arc<Router>,
+    settings: Arc<ListenerSettings>,
+    _place: Place,
+) {
+    let metrics = router.metrics.clone();
+    metrics.connections_accepted.inc();
+    metrics.connections.inc();
+    match Socket::from_accepted(stream) {
+        Ok(socket) => {
+            let outlet = Outlet::new(router.sessions.next_id(), socket, router.ledger.clone());
+            let mut conn = Box::new(Connection::new(outlet, router, settings, peer.ip()));
+            match Box::pin(negotiate(&mut conn)).await {
+                Ok(session) => {
+                    let unparsed = conn.take_unparsed();
+                    let reader = conn.into_reader();
+                    session.run(reader, unparsed).await;
+                }
+                Err(end) => {
+                    debug!(?end, "connection ended before login");
+                    conn.outlet.close();
+                }
+            }
+        }
+        Err(error) => debug!(%error, "socket could not be set up"),
+    }
+    metrics.connections.dec();
+}

@@ -1,0 +1,484 @@
+//! `[[listen.c2s]]` and `[[listen.http]]`: where the node listens, and what it lets in.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
+use protocol::jid::prepare_domain;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::auth::config::Method;
+
+/// Where the node listens.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// A port for clients (RFC 6120).
+    pub c2s: Vec<C2sListener>,
+    /// A port for HTTP.
+    pub http: Vec<HttpListener>,
+}
+
+/// A port for clients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct C2sListener {
+    /// The TCP port; 0 lets the system choose.
+    pub port: u16,
+    /// The address to listen on; by default all of them, of the family that `ip_version` names.
+    #[serde(default)]
+    pub ip_address: Option<IpAddr>,
+    /// The address family, 4 or 6; by default that of `ip_address`, else 4.
+    #[serde(default)]
+    #[schemars(range(min = 4, max = 6))]
+    pub ip_version: Option<u8>,
+    /// The transport.
+    #[serde(default)]
+    pub proto: Proto,
+    /// How many connections may wait to be accepted; the kernel cuts it to `net.core.somaxconn`.
+    #[serde(default = "C2sListener::default_backlog")]
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub backlog: u32,
+    /// How many connections this port has at the same time; further ones are closed at once.
+    #[serde(default = "C2sListener::default_max_connections")]
+    pub max_connections: OrInfinity<u64>,
+    /// The greatest stanza that a client may send. A greater one ends the stream with `policy-violation`.
+    #[serde(default = "C2sListener::default_max_stanza_size")]
+    #[schemars(range(min = 10_000, max = 262_144))]
+    pub max_stanza_size: Bytes,
+    /// Accepted and not used: one task accepts.
+    #[serde(default = "default_num_acceptors")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub num_acceptors: u32,
+    /// How long a client may stay in one state before it has a session; `"infinity"` is a minute.
+    #[serde(default = "C2sListener::default_state_timeout")]
+    pub state_timeout: OrInfinity<Millis>,
+    /// The shaper that slows clients down, by its name in `[shaper]`, or `none`.
+    #[serde(default = "C2sListener::default_shaper")]
+    pub shaper: String,
+    /// The access rule that says who may have a session.
+    #[serde(default = "C2sListener::default_access")]
+    pub access: String,
+    /// The authentication methods that may be used on this port; by default all of the host type.
+    #[serde(default)]
+    pub allowed_auth_methods: Option<Vec<Method>>,
+    /// Offers the session request of RFC 3921 that old clients insist on.
+    #[serde(default = "default_true")]
+    pub backwards_compatible_session: bool,
+    /// Lets several sockets listen on the same port (`SO_REUSEPORT`).
+    #[serde(default)]
+    pub reuse_port: bool,
+    /// Accepted and not used: an idle session holds no buffer anyway.
+    #[serde(default = "default_hibernate_after")]
+    pub hibernate_after: OrInfinity<Millis>,
+    /// Encryption; absent means none.
+    #[serde(default)]
+    pub tls: Option<C2sTls>,
+}
+
+/// A transport below XMPP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Proto {
+    /// TCP.
+    #[default]
+    Tcp,
+}
+
+/// Encryption of a port for clients.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct C2sTls {
+    /// When encryption begins.
+    pub mode: TlsMode,
+    /// The certificate chain, PEM, the server's own certificate first. Without it the node makes a
+    /// self-signed certificate for its domains and keeps it in `data_dir`.
+    pub certfile: Option<PathBuf>,
+    /// The private key of `certfile`, PEM, without a passphrase.
+    pub keyfile: Option<PathBuf>,
+    /// The versions of TLS to speak.
+    pub versions: Vec<TlsVersion>,
+    /// Accepted: the node asks clients for no certificate yet, so none is checked, whatever stands here.
+    pub verify_mode: VerifyMode,
+    /// Certificates of single domains, chosen by the name that the client asks for (SNI). Ours.
+    pub certificates: Vec<DomainCertificate>,
+}
+
+/// The certificate of one domain.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DomainCertificate {
+    /// The domain; `*.example.org` stands for all with one label more than `example.org`.
+    pub domain: String,
+    /// The certificate chain, PEM.
+    pub certfile: PathBuf,
+    /// The private key, PEM.
+    pub keyfile: PathBuf,
+}
+
+/// When encryption begins.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum TlsMode {
+    /// With the connection (XEP-0368).
+    Tls,
+    /// When the client asks for it.
+    #[default]
+    Starttls,
+    /// When the client asks for it, which it must do before anything else.
+    StarttlsRequired,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246).
+    #[serde(rename = "tlsv1.2")]
+    Tls12,
+    /// TLS 1.3 (RFC 8446).
+    #[serde(rename = "tlsv1.3")]
+    Tls13,
+}
+
+/// Which certificates of a peer are good.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum VerifyMode {
+    /// Those that an authority vouches for.
+    #[default]
+    Peer,
+    /// Self-signed ones too.
+    SelfsignedPeer,
+    /// None is asked for.
+    None,
+}
+
+impl Default for C2sTls {
+    fn default() -> Self {
+        Self {
+            mode: TlsMode::Starttls,
+            certfile: None,
+            keyfile: None,
+            versions: vec![TlsVersion::Tls12, TlsVersion::Tls13],
+            verify_mode: VerifyMode::Peer,
+            certificates: Vec::new(),
+        }
+    }
+}
+
+/// A port for HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HttpListener {
+    /// The TCP port; 0 lets the system choose.
+    pub port: u16,
+    /// The address to listen on; by default all of them, of the family that `ip_version` names.
+    #[serde(default)]
+    pub ip_address: Option<IpAddr>,
+    /// The address family, 4 or 6; by default that of `ip_address`, else 4.
+    #[serde(default)]
+    #[schemars(range(min = 4, max = 6))]
+    pub ip_version: Option<u8>,
+    /// The transport.
+    #[serde(default)]
+    pub proto: Proto,
+    /// Accepted and not used: an idle connection holds no buffer anyway.
+    #[serde(default = "default_hibernate_after")]
+    pub hibernate_after: OrInfinity<Millis>,
+    /// What is below HTTP.
+    #[serde(default)]
+    pub transport: HttpTransport,
+    /// What is served, by handler.
+    #[serde(default)]
+    pub handlers: HttpHandlers,
+}
+
+/// What is below HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpTransport {
+    /// Accepted and not used: one task accepts.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub num_acceptors: u32,
+    /// Accepted: the exporter has a lower limit of its own.
+    pub max_connections: OrInfinity<u64>,
+}
+
+impl Default for HttpTransport {
+    fn default() -> Self {
+        Self {
+            num_acceptors: default_num_acceptors(),
+            max_connections: OrInfinity::Value(1024),
+        }
+    }
+}
+
+/// What an HTTP port serves.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpHandlers {
+    /// Metrics for Prometheus at `/metrics`, and beside them `/healthz` and `/readyz`.
+    pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
+}
+
+/// Where the metrics are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrometheusHandler {
+    /// The host that is asked for; only `_`, which is any.
+    pub host: String,
+    /// The path; only `/metrics`.
+    pub path: String,
+}
+
+/// How long a client may stay in one state when the file says `"infinity"`.
+pub const STATE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
+
+impl C2sListener {
+    /// A listener with the defaults.
+    pub fn new(port: u16) -> Self {
+        Self {
+            port,
+            ip_address: None,
+            ip_version: None,
+            proto: Proto::Tcp,
+            backlog: Self::default_backlog(),
+            max_connections: Self::default_max_connections(),
+            max_stanza_size: Self::default_max_stanza_size(),
+            num_acceptors: default_num_acceptors(),
+            state_timeout: Self::default_state_timeout(),
+            shaper: Self::default_shaper(),
+            access: Self::default_access(),
+            allowed_auth_methods: None,
+            backwards_compatible_session: true,
+            reuse_port: false,
+            hibernate_after: default_hibernate_after(),
+            tls: None,
+        }
+    }
+
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        address(self.ip_address, self.ip_version, self.port)
+    }
+
+    /// How long a client may stay in one state, at most [`STATE_TIMEOUT_MAX`].
+    pub fn state_timeout(&self) -> Duration {
+        let timeout = self.state_timeout.finite().map(Millis::duration);
+        timeout.map_or(STATE_TIMEOUT_MAX, |timeout| timeout.min(STATE_TIMEOUT_MAX))
+    }
+
+    /// The name of the shaper; `None` for `none`.
+    pub fn shaper(&self) -> Option<&str> {
+        Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        self.address().ip().is_loopback()
+    }
+
+    fn default_backlog() -> u32 {
+        1024
+    }
+
+    /// MongooseIM has no limit. A million is what one machine is made for.
+    fn default_max_connections() -> OrInfinity<u64> {
+        OrInfinity::Value(1_000_000)
+    }
+
+    /// MongooseIM has no limit; its template says this.
+    fn default_max_stanza_size() -> Bytes {
+        Bytes(65_536)
+    }
+
+    fn default_state_timeout() -> OrInfinity<Millis> {
+        OrInfinity::Value(Millis(5000))
+    }
+
+    fn default_shaper() -> String {
+        NO_SHAPER.into()
+    }
+
+    fn default_access() -> String {
+        "all".into()
+    }
+}
+
+/// The name that means no shaper.
+const NO_SHAPER: &str = "none";
+
+impl HttpListener {
+    /// A listener with the defaults, that serves nothing.
+    pub fn new(port: u16) -> Self {
+        Self {
+            port,
+            ip_address: None,
+            ip_version: None,
+            proto: Proto::Tcp,
+            hibernate_after: default_hibernate_after(),
+            transport: HttpTransport::default(),
+            handlers: HttpHandlers::default(),
+        }
+    }
+
+    /// Where to listen.
+    pub fn address(&self) -> SocketAddr {
+        address(self.ip_address, self.ip_version, self.port)
+    }
+}
+
+fn address(address: Option<IpAddr>, version: Option<u8>, port: u16) -> SocketAddr {
+    let any: IpAddr = match version {
+        Some(6) => Ipv6Addr::UNSPECIFIED.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    };
+    SocketAddr::new(address.unwrap_or(any), port)
+}
+
+fn default_num_acceptors() -> u32 {
+    100
+}
+
+fn default_hibernate_after() -> OrInfinity<Millis> {
+    OrInfinity::Value(Millis(0))
+}
+
+fn default_true() -> bool {
+    true
+}
+
+impl Check for Listen {
+    fn check(&self, checks: &mut Checks<'_>) {
+        checks.each("c2s", &self.c2s);
+        checks.each("http", &self.http);
+        let c2s = self.c2s.iter().map(C2sListener::address);
+        let c2s = c2s.enumerate().map(|(index, at)| ("c2s", index, at));
+        let http = self.http.iter().map(HttpListener::address);
+        let http = http.enumerate().map(|(index, at)| ("http", index, at));
+        let mut taken = BTreeMap::new();
+        for (kind, index, address) in c2s.chain(http) {
+            let place = format!("{kind}[{index}]");
+            if address.port() == 0 || !checks.is_sound(&place) {
+                continue;
+            }
+            if let Some(first) = taken.insert(address, kind) {
+                let message = format!("{address} is taken by another `[[listen.{first}]]`");
+                checks.finding(&format!("{place}.port"), message, "");
+            }
+        }
+    }
+}
+
+impl Check for C2sListener {
+    fn check(&self, checks: &mut Checks<'_>) {
+        check_family(self.ip_address, self.ip_version, checks);
+        if let Some(tls) = &self.tls {
+            checks.part("tls", tls);
+        }
+        if self
+            .allowed_auth_methods
+            .as_ref()
+            .is_some_and(Vec::is_empty)
+        {
+            let message = "no method is allowed: nobody could log in on this port";
+            checks.finding("allowed_auth_methods", message, "");
+        }
+        if self.max_connections == OrInfinity::Value(0) {
+            let message = "no connection is allowed on this port";
+            checks.finding("max_connections", message, "");
+        }
+    }
+}
+
+impl Check for HttpListener {
+    fn check(&self, checks: &mut Checks<'_>) {
+        check_family(self.ip_address, self.ip_version, checks);
+        if checks.is_sound("handlers") && self.handlers.mongoose_prometheus_handler.is_empty() {
+            let message = "this port serves nothing";
+            let hint = "add `[[listen.http.handlers.mongoose_prometheus_handler]]`";
+            checks.finding("", message, hint);
+        }
+        checks.within("handlers", |checks| {
+            checks.each(
+                "mongoose_prometheus_handler",
+                &self.handlers.mongoose_prometheus_handler,
+            );
+        });
+    }
+}
+
+impl Check for PrometheusHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        if self.host != "_" {
+            let message = "a host other than \"_\" is not supported yet";
+            checks.finding("host", message, "write `host = \"_\"`");
+        }
+        if self.path != "/metrics" {
+            let message = "a path other than \"/metrics\" is not supported yet";
+            checks.finding("path", message, "write `path = \"/metrics\"`");
+        }
+    }
+}
+
+fn check_family(address: Option<IpAddr>, version: Option<u8>, checks: &mut Checks<'_>) {
+    match (address, version) {
+        (_, Some(5)) => checks.finding("ip_version", "5 is neither 4 nor 6", ""),
+        (Some(IpAddr::V4(_)), Some(6)) | (Some(IpAddr::V6(_)), Some(4)) => {
+            let message = "`ip_version` and `ip_address` are of different families";
+            checks.finding("ip_version", message, "one of them is enough");
+        }
+        _ => {}
+    }
+}
+
+impl Check for C2sTls {
+    fn check(&self, checks: &mut Checks<'_>) {
+        match (&self.certfile, &self.keyfile) {
+            (Some(_), None) if checks.is_sound("keyfile") => {
+                let message = "`certfile` without `keyfile`: the private key is missing";
+                checks.finding("certfile", message, "");
+            }
+            (None, Some(_)) if checks.is_sound("certfile") => {
+                let message = "`keyfile` without `certfile`: the certificate is missing";
+                checks.finding("keyfile", message, "");
+            }
+            _ => {}
+        }
+        check_file("certfile", self.certfile.as_deref(), checks);
+        check_file("keyfile", self.keyfile.as_deref(), checks);
+        if self.versions.is_empty() {
+            checks.finding("versions", "no version of TLS is left", "");
+        }
+        checks.each("certificates", &self.certificates);
+        let mut seen = Vec::new();
+        for (index, certificate) in self.certificates.iter().enumerate() {
+            if seen.contains(&&certificate.domain) {
+                let message = format!("{:?} has a certificate already", certificate.domain);
+                checks.finding(&format!("certificates[{index}].domain"), message, "");
+            }
+            seen.push(&certificate.domain);
+        }
+    }
+}
+
+impl Check for DomainCertificate {
+    fn check(&self, checks: &mut Checks<'_>) {
+        let domain = self.domain.strip_prefix("*.").unwrap_or(&self.domain);
+        if prepare_domain(domain).is_err() {
+            let message = format!("{:?} is not a domain", self.domain);
+            checks.finding("domain", message, "");
+        }
+        check_file("certfile", Some(&self.certfile), checks);
+        check_file("keyfile", Some(&self.keyfile), checks);
+    }
+}
+
+fn check_file(key: &str, path: Option<&Path>, checks: &mut Checks<'_>) {
+    if let Some(path) = path {
+        checks.file(key, path);
+    }
+}

@@ -1,0 +1,344 @@
+//! Every metric that this binary exports.
+//!
+//! Handles of all label values are made once, so that counting is one atomic addition. Label values come from closed
+//! sets: conditions, kinds, reasons, names of hooks, queries and modules; never an address or a domain.
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+use monitoring::Registry;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+use protocol::{Kind, StreamCondition};
+
+use crate::hooks::EVENT_NAMES;
+
+type Labels = [(&'static str, &'static str); 1];
+type PairLabels = [(&'static str, &'static str); 2];
+
+/// A counter per kind of stanza.
+#[derive(Clone, Debug)]
+pub struct ByKind {
+    /// Messages.
+    pub message: Counter,
+    presence: Counter,
+    iq: Counter,
+}
+
+impl ByKind {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["kind"], family.clone());
+        let of = |kind| family.get_or_create(&[("kind", kind)]).clone();
+        Self { message: of("message"), presence: of("presence"), iq: of("iq") }
+    }
+
+    /// The counter of one kind.
+    pub fn of(&self, kind: Kind) -> &Counter {
+        match kind {
+            Kind::Message => &self.message,
+            Kind::Presence => &self.presence,
+            Kind::Iq => &self.iq,
+        }
+    }
+}
+
+/// Results of something that works or does not.
+#[derive(Clone, Debug)]
+pub struct ByResult {
+    /// It worked.
+    pub ok: Counter,
+    /// It did not.
+    pub failed: Counter,
+    /// It took too long.
+    pub timeout: Counter,
+}
+
+impl ByResult {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["result"], family.clone());
+        let of = |result| family.get_or_create(&[("result", result)]).clone();
+        Self { ok: of("ok"), failed: of("failed"), timeout: of("timeout") }
+    }
+}
+
+/// A counter per closed word.
+#[derive(Clone, Debug)]
+pub struct ByReason(Family<Labels, Counter>);
+
+impl ByReason {
+    /// The counter of one reason.
+    pub fn of(&self, reason: &'static str) -> Counter {
+        self.0.get_or_create(&[("reason", reason)]).clone()
+    }
+}
+
+/// Where something was rejected.
+#[derive(Clone, Copy, Debug)]
+pub enum Surface {
+    /// A client's stream.
+    Stream,
+    /// An accept.
+    Connection,
+}
+
+impl Surface {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Connection => "connection",
+        }
+    }
+}
+
+/// Times of hooks, by event.
+#[derive(Debug)]
+pub struct HookMetrics {
+    seconds: HashMap<&'static str, Histogram, RandomState>,
+    failures: Family<PairLabels, Counter>,
+}
+
+impl HookMetrics {
+    /// A chain with at least one handler took that long.
+    pub fn observe(&self, event: &'static str, took: Duration) {
+        if let Some(histogram) = self.seconds.get(event) {
+            histogram.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A handler failed.
+    pub fn failed(&self, event: &'static str, module: &'static str) {
+        self.failures.get_or_create(&[("event", event), ("module", module)]).inc();
+    }
+}
+
+/// Times of statements, by name.
+#[derive(Debug)]
+pub struct QueryMetrics {
+    seconds: Family<Labels, Histogram>,
+    failures: Family<Labels, Counter>,
+}
+
+impl QueryMetrics {
+    /// A statement took that long.
+    pub fn observe(&self, query: &'static str, took: Duration, ok: bool) {
+        self.seconds.get_or_create(&[("query", query)]).observe(took.as_secs_f64());
+        if !ok {
+            self.failures.get_or_create(&[("query", query)]).inc();
+        }
+    }
+}
+
+/// Counters of unsettled stanzas and slow readers.
+#[derive(Clone, Debug)]
+pub struct LedgerMetrics {
+    /// Sessions closed because their client did not read.
+    pub slow_readers_closed: Counter,
+    /// Sessions closed because their client did not acknowledge.
+    pub outboxes_overrun: Counter,
+    /// Stanzas committed because they had waited too long.
+    pub in_flight_rows: Counter,
+    /// In-flight rows of an earlier run that were routed at the start.
+    pub in_flight_recovered: Counter,
+}
+
+/// All metrics of the node.
+pub struct Metrics {
+    /// Stanzas read from clients.
+    pub stanzas_received: ByKind,
+    /// Stanzas handed to sessions.
+    pub stanzas_delivered: ByKind,
+    /// Stanzas answered with an error.
+    pub stanzas_bounced: Counter,
+    /// Stanzas discarded knowingly.
+    pub stanzas_dropped: Counter,
+    /// Sessions that began.
+    pub sessions_opened: Counter,
+    /// Sessions that ended, by reason.
+    pub sessions_closed: ByReason,
+    /// Sessions that wait for their client.
+    pub sessions_detached: Gauge,
+    /// Sessions taken over by a new connection.
+    pub resumptions: Counter,
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Attempts to log in.
+    pub logins: ByResult,
+    /// TLS handshakes.
+    pub tls_handshakes: ByResult,
+    /// Unsettled stanzas and slow readers.
+    pub ledger: LedgerMetrics,
+    /// Hooks.
+    pub hooks: Arc<HookMetrics>,
+    /// Statements.
+    pub queries: Arc<QueryMetrics>,
+    /// Seconds until the first certificate expires; negative if it has.
+    pub certificate_expiry: Gauge,
+    rejected: Family<PairLabels, Counter>,
+}
+
+fn counter(registry: &mut Registry, name: &'static str, help: &'static str) -> Counter {
+    registry.register(name, help, &[], Counter::default())
+}
+
+fn gauge(registry: &mut Registry, name: &'static str, help: &'static str) -> Gauge {
+    registry.register(name, help, &[], Gauge::default())
+}
+
+fn seconds() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_01, 4.0, 9))
+}
+
+impl Metrics {
+    /// Registers everything.
+    pub fn register(registry: &mut Registry) -> Arc<Self> {
+        let reasons = Family::default();
+        registry.register(
+            "xmpp_c2s_sessions_closed_total",
+            "Sessions that ended, by reason",
+            &["reason"],
+            reasons_clone(&reasons),
+        );
+        let rejected = Family::default();
+        registry.register(
+            "xmpp_rejected_total",
+            "Streams and connections ended because of what the client did, by condition",
+            &["surface", "reason"],
+            Family::<PairLabels, Counter>::clone(&rejected),
+        );
+        Arc::new(Self {
+            stanzas_received: ByKind::register(
+                registry,
+                "xmpp_c2s_stanzas_received_total",
+                "Stanzas read from clients",
+            ),
+            stanzas_delivered: ByKind::register(
+                registry,
+                "xmpp_c2s_stanzas_delivered_total",
+                "Stanzas handed to sessions",
+            ),
+            stanzas_bounced: counter(
+                registry,
+                "xmpp_router_stanzas_bounced_total",
+                "Stanzas answered with an error",
+            ),
+            stanzas_dropped: counter(
+                registry,
+                "xmpp_router_stanzas_dropped_total",
+                "Stanzas discarded as the RFC asks",
+            ),
+            sessions_opened: counter(registry, "xmpp_c2s_sessions_opened_total", "Sessions that began"),
+            sessions_closed: ByReason(reasons),
+            sessions_detached: gauge(
+                registry,
+                "xmpp_c2s_sessions_detached",
+                "Sessions whose client is away and may resume",
+            ),
+            resumptions: counter(
+                registry,
+                "xmpp_c2s_resumptions_total",
+                "Sessions taken over by a new connection of their client",
+            ),
+            connections_accepted: counter(
+                registry,
+                "xmpp_c2s_connections_accepted_total",
+                "Connections accepted from clients",
+            ),
+            connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
+            logins: ByResult::register(registry, "xmpp_auth_logins_total", "Attempts to log in"),
+            tls_handshakes: ByResult::register(
+                registry,
+                "xmpp_tls_handshakes_total",
+                "TLS handshakes of clients",
+            ),
+            ledger: ledger(registry),
+            hooks: hooks(registry),
+            queries: queries(registry),
+            certificate_expiry: gauge(
+                registry,
+                "xmpp_tls_certificate_remaining_seconds",
+                "Time until the first of our certificates expires; negative if it has",
+            ),
+            rejected,
+        })
+    }
+
+    /// Counts something that a client did wrong.
+    pub fn reject(&self, surface: Surface, condition: StreamCondition) {
+        self.rejected
+            .get_or_create(&[("surface", surface.name()), ("reason", condition.name())])
+            .inc();
+    }
+}
+
+fn reasons_clone(family: &Family<Labels, Counter>) -> Family<Labels, Counter> {
+    family.clone()
+}
+
+fn ledger(registry: &mut Registry) -> LedgerMetrics {
+    LedgerMetrics {
+        slow_readers_closed: counter(
+            registry,
+            "xmpp_c2s_slow_readers_closed_total",
+            "Sessions closed because their client did not read",
+        ),
+        outboxes_overrun: counter(
+            registry,
+            "xmpp_c2s_outboxes_overrun_total",
+            "Sessions closed because their client did not acknowledge",
+        ),
+        in_flight_rows: counter(
+            registry,
+            "xmpp_ledger_in_flight_rows_total",
+            "Stanzas committed because their receiver was silent",
+        ),
+        in_flight_recovered: counter(
+            registry,
+            "xmpp_ledger_in_flight_recovered_total",
+            "Stanzas of an earlier run that were routed at the start",
+        ),
+    }
+}
+
+fn hooks(registry: &mut Registry) -> Arc<HookMetrics> {
+    let family = Family::<Labels, Histogram>::new_with_constructor(seconds as fn() -> Histogram);
+    registry.register(
+        "xmpp_hook_seconds",
+        "Time of a hook with all its handlers",
+        &["event"],
+        family.clone(),
+    );
+    let failures = Family::default();
+    registry.register(
+        "xmpp_hook_failures_total",
+        "Handlers that failed",
+        &["event", "module"],
+        Family::<PairLabels, Counter>::clone(&failures),
+    );
+    let of = |name: &&'static str| (*name, family.get_or_create(&[("event", *name)]).clone());
+    Arc::new(HookMetrics { seconds: EVENT_NAMES.iter().map(of).collect(), failures })
+}
+
+fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
+    let family = Family::<Labels, Histogram>::new_with_constructor(seconds as fn() -> Histogram);
+    registry.register(
+        "xmpp_storage_query_seconds",
+        "Time of a statement, by its name",
+        &["query"],
+        family.clone(),
+    );
+    let failures = Family::default();
+    registry.register(
+        "xmpp_storage_query_failures_total",
+        "Statements that failed",
+        &["query"],
+        Family::<Labels, Counter>::clone(&failures),
+    );
+    Arc::new(QueryMetrics { seconds: family, failures })
+}

@@ -1,0 +1,168 @@
+//! `[modules]`: which features a host type has (RFC 6121 and XEPs), and their options.
+
+use daemon::config::{Check, OrInfinity, Seconds};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::ModulesConfig;
+
+impl ModulesConfig {
+    /// What a node without a configuration file has.
+    pub fn zero() -> Self {
+        Self {
+            stream_management: Some(StreamManagement::default()),
+            roster: Some(Roster {
+                versioning: true,
+                ..Roster::default()
+            }),
+            presence: Some(Presence {}),
+            offline: Some(Offline::default()),
+        }
+    }
+}
+
+impl Check for ModulesConfig {}
+
+impl StreamManagement {
+    /// Stanzas that may be unacknowledged; without a limit the bytes are one.
+    pub fn outbox_max(&self) -> usize {
+        match self.buffer_max {
+            OrInfinity::Value(max) => usize::try_from(max).unwrap_or(usize::MAX),
+            OrInfinity::Infinity => usize::MAX,
+        }
+    }
+}
+
+/// Where a module keeps what it stores.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// The database.
+    #[default]
+    Rdbms,
+}
+
+/// How requests to a module are queued.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Iqdisc {
+    /// Accepted and not used: each session's task answers its own requests.
+    #[serde(rename = "type")]
+    pub kind: IqdiscType,
+    /// Accepted and not used.
+    #[schemars(range(min = 1, max = 100_000))]
+    pub workers: Option<u32>,
+}
+
+/// A way to queue requests.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[expect(missing_docs, reason = "accepted and not used")]
+pub enum IqdiscType {
+    NoQueue,
+    #[default]
+    OneQueue,
+    Queues,
+    Parallel,
+}
+
+/// Options of `mod_roster`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Roster {
+    /// Where rosters are kept.
+    pub backend: Backend,
+    /// Tells clients the version of their roster, and sends it only when it changed.
+    pub versioning: bool,
+    /// Stores the version, where it would otherwise be computed from the whole roster.
+    pub store_current_id: bool,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+/// Options of `mod_presence`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Presence {}
+
+/// Options of `mod_offline`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Offline {
+    /// Where messages are kept.
+    pub backend: Backend,
+    /// The access rule whose value is how many messages one account may have stored. If there is no such
+    /// rule it is a thousand.
+    pub access_max_user_messages: String,
+    /// Stores messages of type `groupchat` too.
+    pub store_groupchat_messages: bool,
+}
+
+impl Default for Offline {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Rdbms,
+            access_max_user_messages: "max_user_offline_messages".into(),
+            store_groupchat_messages: false,
+        }
+    }
+}
+
+/// Options of `mod_stream_management`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StreamManagement {
+    /// Keeps stanzas that are not acknowledged, so that a session can be resumed.
+    pub buffer: bool,
+    /// How many stanzas are kept before the session is ended with `resource-constraint`; `"infinity"` is
+    /// bounded by their bytes.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub buffer_max: OrInfinity<u64>,
+    /// Asks clients for acknowledgements.
+    pub ack: bool,
+    /// After how many stanzas the client is asked.
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub ack_freq: u32,
+    /// How long a session may be resumed after its connection was lost.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub resume_timeout: Seconds,
+    /// Remembers how much a lost session had received, so that a client that comes too late can be told.
+    pub stale_h: StaleH,
+}
+
+/// What is remembered of sessions that can no longer be resumed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct StaleH {
+    /// Whether it is remembered.
+    pub enabled: bool,
+    /// How often old entries are removed.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub repeat_after: Seconds,
+    /// How old an entry gets.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub geriatric: Seconds,
+}
+
+impl Default for StreamManagement {
+    fn default() -> Self {
+        Self {
+            buffer: true,
+            buffer_max: OrInfinity::Value(100),
+            ack: true,
+            ack_freq: 1,
+            resume_timeout: Seconds(600),
+            stale_h: StaleH::default(),
+        }
+    }
+}
+
+impl Default for StaleH {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            repeat_after: Seconds(1800),
+            geriatric: Seconds(3600),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! Builds every part, in order, and ties them together; shuts down in reverse. The only file that knows all parts.
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::{Shutdown, Tasks};
+use monitoring::{Exporter, Readiness, Registry, State};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tracing::{info, warn};
+use transport::ListenOptions;
+
+use crate::access::AccessRules;
+use crate::auth::{self, Auth};
+use crate::c2s::ListenerSettings;
+use crate::host::{Host, Hosts};
+use crate::ledger::Ledger;
+use crate::listen::ClientListener;
+use crate::metrics::Metrics;
+use crate::modules::{self, Made, ModulesConfig, Start};
+use crate::host::config::Acknowledge;
+use crate::router::{self, Delivery, Router};
+use crate::storage::accounts::AccountStore;
+use crate::storage::in_flight::InFlightStore;
+use crate::storage::secrets::SecretStore;
+use crate::storage::{self, Db, Observer, Place};
+
+pub mod drain;
+pub mod idle;
+pub mod plan;
+
+/// What a node is made of: the checked configuration, without its words.
+pub struct NodePlan {
+    /// Where the database is.
+    pub storage: Place,
+    /// Where sockets and made certificates lie.
+    pub data_dir: PathBuf,
+    /// Client listeners.
+    pub listeners: Vec<ListenerPlan>,
+    /// Where metrics are served.
+    pub metrics: Option<SocketAddr>,
+    /// Host types.
+    pub hosts: Vec<HostPlan>,
+    /// `general.default_server_domain`.
+    pub default_domain: Box<str>,
+    /// `general.language`.
+    pub language: Box<str>,
+    /// `general.acknowledge`.
+    pub acknowledge: Acknowledge,
+    /// How a stop goes.
+    pub drain: drain::Settings,
+}
+
+/// One client listener.
+pub struct ListenerPlan {
+    /// Where.
+    pub address: SocketAddr,
+    /// How.
+    pub options: ListenOptions,
+    /// For its connections.
+    pub settings: ListenerSettings,
+}
+
+/// One host type.
+pub struct HostPlan {
+    /// Its name.
+    pub host_type: Box<str>,
+    /// Its domains.
+    pub domains: Vec<Box<str>>,
+    /// Who may log in, and how.
+    pub auth: auth::Settings,
+    /// Modules, resolved.
+    pub modules: ModulesConfig,
+    /// Access lists and rules.
+    pub access: AccessRules,
+    /// See [`Host::replaced_wait_timeout`].
+    pub replaced_wait_timeout: Duration,
+}
+
+/// Why a node could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The database.
+    #[error("the database could not be opened")]
+    Storage(#[from] storage::Error),
+    /// A listener.
+    #[error("cannot listen on {address} for {what}: {error}")]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// For what.
+        what: &'static str,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A module.
+    #[error(transparent)]
+    Module(#[from] modules::StartError),
+    /// The socket of `meerkatctl`.
+    #[error("the control socket {path} could not be made: {error}")]
+    Control {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+}
+
+/// A running node.
+pub struct Node {
+    /// Addresses of its client listeners, in the order of the plan.
+    pub clients: Vec<SocketAddr>,
+    /// Where metrics are.
+    pub metrics: Option<SocketAddr>,
+    /// The router, for in-process tests and the control socket.
+    pub router: Arc<Router>,
+    settings: Vec<Arc<ListenerSettings>>,
+    db: Db,
+    readiness: Readiness,
+    shutdown: Shutdown,
+    /// Ends when the drain does: what has to run until then.
+    late: Shutdown,
+    drain: drain::Settings,
+}
+
+impl Node {
+    /// Starts everything; clients are accepted when it returns.
+    pub async fn start(plan: NodePlan, shutdown: Shutdown) -> Result<Self, StartError> {
+        let mut registry = Registry::new();
+        monitoring::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
+        let metrics = Metrics::register(&mut registry);
+        let readiness = Readiness::starting();
+        let tasks = shutdown.tasks().clone();
+        let late = Shutdown::new();
+
+        let mut options = storage::Options::new(plan.storage);
+        options.observer = Arc::new(QueryObserver(metrics.clone()));
+        let db = Db::open(options).await?;
+        db.migrate().await?;
+
+        let ledger = Ledger::new(metrics.ledger.clone());
+        let router =
+            Router::new(ledger.clone(), metrics.clone(), router::Settings {
+                default_domain: plan.default_domain,
+                language: plan.language,
+                acknowledge: plan.acknowledge,
+            });
+        observe_sessions(&mut registry, &router);
+        let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
+        router.set_hosts(Hosts::new(hosts));
+
+        let in_flight = InFlightStore::new(db.clone());
+        recover(&router, &in_flight).await?;
+        late.tasks().spawn("ledger", until(late.clone(), ledger.run(in_flight)));
+        late.tasks().spawn("idle", until(late.clone(), idle::run(router.clone())));
+
+        // Bind first …
+        let listeners = bind_clients(plan.listeners)?;
+        let metrics_socket = plan.metrics.map(bind_metrics).transpose()?;
+        let clients = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
+        let metrics_address = metrics_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        crate::api::control::serve(&plan.data_dir, &router, &late)
+            .map_err(|(path, error)| StartError::Control { path, error })?;
+        if let Some(socket) = metrics_socket {
+            let exporter = Exporter::new(registry, readiness.clone());
+            let end = late.clone();
+            late.tasks().spawn("exporter", async move {
+                let served = exporter.serve(socket, async move { end.cancelled().await }).await;
+                if let Err(error) = served {
+                    warn!(%error, "exporter stopped");
+                }
+            });
+        }
+        // … serve last.
+        let settings: Vec<_> = listeners.iter().map(|l| l.settings.clone()).collect();
+        for listener in listeners {
+            let serve = listener.serve(router.clone(), tasks.clone(), shutdown.clone());
+            tasks.spawn("listener", serve);
+        }
+        readiness.set(State::Ready);
+        let node = Self {
+            clients,
+            metrics: metrics_address,
+            router,
+            settings,
+            db,
+            readiness,
+            shutdown,
+            late,
+            drain: plan.drain,
+        };
+        node.certificates().note_expiry();
+        Ok(node)
+    }
+
+    /// The certificates in use, to be read again on request.
+    pub fn certificates(&self) -> Certificates {
+        Certificates { settings: self.settings.clone(), metrics: self.router.metrics.clone() }
+    }
+
+    /// Serves until the shutdown begins, then drains and stops everything in reverse.
+    pub async fn run(self) {
+        self.shutdown.cancelled().await;
+        self.readiness.set(State::Draining);
+        drain::sessions(&self.router, &self.drain, &self.shutdown).await;
+        let drained = self.shutdown.drain(self.drain.grace).await;
+        if drained.cut > 0 {
+            warn!(cut = drained.cut, "tasks were cut at the deadline");
+        }
+        self.late.begin();
+        self.late.drain(LATE_GRACE).await;
+        // Hosts, modules and the router point at each other.
+        self.router.set_hosts(Hosts::default());
+        self.db.close().await;
+    }
+}
+
+/// The certificates of all listeners.
+pub struct Certificates {
+    settings: Vec<Arc<ListenerSettings>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Certificates {
+    /// Reads the files again; a bad file leaves the old ones in use. Open connections keep theirs.
+    pub fn reload(&self) {
+        for tls in self.settings.iter().filter_map(|settings| settings.tls.as_ref()) {
+            match tls.reload() {
+                Ok(reloaded) => info!(?reloaded, "certificates read again"),
+                Err(error) => tracing::error!(%error, "certificates stay as they were"),
+            }
+        }
+        self.note_expiry();
+    }
+
+    fn note_expiry(&self) {
+        let all = self.settings.iter().filter_map(|settings| settings.tls.as_ref());
+        if let Some(first) = all.map(transport::ServerTls::earliest_expiry).min() {
+            let left = first
+                .duration_since(std::time::SystemTime::now())
+                .map_or_else(|late| -whole_secs(late.duration()), whole_secs);
+            self.metrics.certificate_expiry.set(left);
+        }
+    }
+}
+
+/// What runs until the drain is over has this long to end.
+const LATE_GRACE: Duration = Duration::from_secs(5);
+
+fn whole_secs(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+async fn until(end: Shutdown, work: impl Future<Output = ()>) {
+    tokio::select! {
+        biased;
+        () = end.cancelled() => {}
+        () = work => {}
+    }
+}
+
+fn observe_sessions(registry: &mut Registry, router: &Arc<Router>) {
+    let counted = Arc::downgrade(router);
+    registry.observe("xmpp_c2s_sessions", "Bound sessions of this node", move || {
+        counted.upgrade().map_or(0.0, |router| {
+            f64::from(u32::try_from(router.sessions.count()).unwrap_or(u32::MAX))
+        })
+    });
+}
+
+async fn start_hosts(
+    plans: Vec<HostPlan>,
+    router: &Arc<Router>,
+    db: &Db,
+    tasks: &Tasks,
+) -> Result<Vec<Host>, StartError> {
+    let secret: Arc<[u8]> = SecretStore::new(db.clone()).load("scram_invented_salt").await?.into();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let hashing = Arc::new(Semaphore::new((cores / 2).max(1)));
+    let mut hosts = Vec::with_capacity(plans.len());
+    for plan in plans {
+        let accounts = AccountStore::new(db.clone());
+        let auth = Auth::new(plan.auth, accounts, secret.clone(), hashing.clone());
+        let mut made = Made::new(router.metrics.hooks.clone());
+        let start = Start::new(
+            &plan.host_type,
+            &plan.domains,
+            router,
+            db,
+            tasks,
+            &auth,
+            &plan.access,
+            &mut made,
+        );
+        modules::start_all(&plan.modules, start).await?;
+        for (event, order) in made.hooks.all_orders() {
+            tracing::debug!(host_type = %plan.host_type, event, ?order, "hook order");
+        }
+        hosts.push(Host {
+            host_type: plan.host_type,
+            domains: plan.domains,
+            hooks: made.hooks,
+            iq: made.iq,
+            auth,
+            access: plan.access,
+            stream_features: made.stream_features,
+            stream_management: made.stream_management,
+            replaced_wait_timeout: plan.replaced_wait_timeout,
+        });
+    }
+    Ok(hosts)
+}
+
+fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartError> {
+    let bind = |plan: ListenerPlan| {
+        let address = plan.address;
+        let socket = transport::bind(address, &plan.options)
+            .map_err(|error| StartError::Listen { address, what: "clients", error })?;
+        Ok(ClientListener { socket, settings: Arc::new(plan.settings) })
+    };
+    plans.into_iter().map(bind).collect()
+}
+
+fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
+    transport::bind(address, &ListenOptions::default())
+        .map_err(|error| StartError::Listen { address, what: "metrics", error })
+}
+
+/// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so
+/// messages go to the offline store. A row is deleted after its stanza is settled.
+async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), StartError> {
+    loop {
+        let rows = store.list(RECOVER_BATCH).await?;
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let mut done = Vec::with_capacity(rows.len());
+        for row in rows {
+            if let Some(stanza) = row.to_stanza() {
+                router.route(Delivery { stanza, token: None }).await;
+                router.metrics.ledger.in_flight_recovered.inc();
+            }
+            done.push(row.id);
+        }
+        info!(stanzas = done.len(), "stanzas of an earlier run were routed");
+        store.delete(&done).await?;
+    }
+}
+
+/// In-flight rows that are read at a time after a crash.
+const RECOVER_BATCH: u32 = 500;
+
+/// Tells the metrics of each statement.
+struct QueryObserver(Arc<Metrics>);
+
+impl Observer for QueryObserver {
+    fn query(&self, name: &'static str, elapsed: Duration, succeeded: bool) {
+        self.0.queries.observe(name, elapsed, succeeded);
+    }
+
+    fn batch(&self, _jobs: usize, elapsed: Duration, succeeded: bool) {
+        self.0.queries.observe("commit", elapsed, succeeded);
+    }
+}

@@ -1,0 +1,225 @@
+//! From the words of the configuration to what a node is made of.
+use std::path::{Path, PathBuf};
+
+use daemon::config::OrInfinity;
+use protocol::jid::prepare_domain;
+use transport::{ListenOptions, ServerTls, TlsSettings, TlsVersions};
+
+use super::{HostPlan, ListenerPlan, NodePlan, drain};
+use crate::access::{AccessRules, ShaperConfig};
+use crate::auth::config::{Auth, Method as MethodWord};
+use crate::auth::mechanisms::Mechanism;
+use crate::auth::{Method, Settings as AuthSettings};
+use crate::c2s::ListenerSettings;
+use crate::c2s::config::TlsMode;
+use crate::config::{Config, HostSettings};
+use crate::listen::config::{C2sListener, C2sTls, TlsMode as TlsWord, TlsVersion as VersionWord};
+use crate::modules::needs;
+use crate::storage::Place;
+
+/// Bytes that a client may send before it has logged in.
+pub const BYTES_BEFORE_LOGIN_MAX: usize = 64 * 1024;
+
+/// Something that shows only when files are opened or modules are put together.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The data directory.
+    #[error("the data directory {path} cannot be used: {error}")]
+    DataDir {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A certificate.
+    #[error("{0}")]
+    Certificate(String),
+    /// What modules need.
+    #[error("modules of {host_type}:\n  {}", findings.join("\n  "))]
+    Modules {
+        /// Of which host type.
+        host_type: String,
+        /// All findings.
+        findings: Vec<String>,
+    },
+    /// An access list.
+    #[error("access rules of {host_type}: {reason}")]
+    Access {
+        /// Of which host type.
+        host_type: String,
+        /// Why.
+        reason: String,
+    },
+    /// A domain.
+    #[error("{0:?} is not a domain")]
+    Domain(String),
+}
+
+/// The plan of a checked configuration. Makes the data directory and, where no certificate is configured, one of our
+/// own.
+pub fn of(config: &Config) -> Result<NodePlan, Problem> {
+    let data_dir = &config.general.data_dir;
+    make_private_dir(data_dir)?;
+    let hosts: Vec<HostPlan> = config.hosts().iter().map(host).collect::<Result<_, _>>()?;
+    let domains: Vec<Box<str>> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
+    let listener =
+        |listener: &C2sListener| client_listener(listener, &config.shaper, data_dir, &domains);
+    let metrics = config.listen.http.iter().find(|http| !http.handlers.mongoose_prometheus_handler.is_empty());
+    Ok(NodePlan {
+        storage: Place::File(config.database().connection.database),
+        data_dir: data_dir.clone(),
+        listeners: config.listen.c2s.iter().map(listener).collect::<Result<_, _>>()?,
+        metrics: metrics.map(crate::listen::config::HttpListener::address),
+        hosts,
+        default_domain: domain(config.general.default_domain())?,
+        language: config.general.language.as_str().into(),
+        acknowledge: config.general.acknowledge,
+        drain: drain::Settings {
+            grace: config.general.shutdown_grace(),
+            sessions_per_sec: config.general.shutdown_sessions_per_sec,
+            see_other_host: config.general.shutdown_see_other_host.as_deref().map(Into::into),
+        },
+    })
+}
+
+/// The directory holds keys and passwords: nobody else looks into it.
+fn make_private_dir(path: &Path) -> Result<(), Problem> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|error| Problem::DataDir { path: path.to_owned(), error })
+}
+
+fn domain(text: &str) -> Result<Box<str>, Problem> {
+    prepare_domain(text).map(Into::into).map_err(|_| Problem::Domain(text.to_owned()))
+}
+
+fn host(settings: &HostSettings) -> Result<HostPlan, Problem> {
+    let host_type = || settings.host_type.clone();
+    // No service is there yet that a module could need.
+    let modules = needs::resolve(&settings.modules, &[])
+        .map_err(|findings| Problem::Modules { host_type: host_type(), findings })?;
+    let access = AccessRules::new(&settings.acl, &settings.access)
+        .map_err(|bad| Problem::Access { host_type: host_type(), reason: bad.to_string() })?;
+    Ok(HostPlan {
+        host_type: settings.host_type.as_str().into(),
+        domains: settings.domains.iter().map(|text| domain(text)).collect::<Result<_, _>>()?,
+        auth: auth(&settings.auth),
+        modules,
+        access,
+        replaced_wait_timeout: settings.replaced_wait_timeout,
+    })
+}
+
+fn auth(config: &Auth) -> AuthSettings {
+    let method = |word: MethodWord| match word {
+        MethodWord::Internal | MethodWord::Rdbms => Method::Stored,
+        MethodWord::Anonymous => Method::Anonymous,
+        MethodWord::Dummy => {
+            let dummy = config.dummy.clone().unwrap_or_default();
+            Method::Dummy { base_ms: dummy.base_time.0, variance_ms: dummy.variance.0 }
+        }
+    };
+    let mechanism = |word: &crate::auth::config::Mechanism| match word.scram() {
+        Some((hash, plus)) => Mechanism::Scram { hash, plus },
+        None if *word == crate::auth::config::Mechanism::Anonymous => Mechanism::Anonymous,
+        None => Mechanism::Plain,
+    };
+    AuthSettings {
+        methods: config.methods().into_iter().map(method).collect(),
+        mechanisms: config.sasl_mechanisms.iter().map(mechanism).collect(),
+        hashes: config.password.hash.iter().map(|hash| hash.scram()).collect(),
+        iterations: config.password.scram_iterations,
+        users_max: match config.max_users_per_domain {
+            OrInfinity::Value(users_max) => Some(users_max),
+            OrInfinity::Infinity => None,
+        },
+    }
+}
+
+fn client_listener(
+    config: &C2sListener,
+    shapers: &ShaperConfig,
+    data_dir: &Path,
+    domains: &[Box<str>],
+) -> Result<ListenerPlan, Problem> {
+    let tls = config.tls.as_ref().map(|tls| server_tls(tls, data_dir, domains)).transpose()?;
+    let tls_mode = match config.tls.as_ref().map(|tls| tls.mode) {
+        None => TlsMode::None,
+        Some(TlsWord::Tls) => TlsMode::Direct,
+        Some(TlsWord::Starttls) => TlsMode::StartTls,
+        Some(TlsWord::StarttlsRequired) => TlsMode::StartTlsRequired,
+    };
+    let rate = config.shaper().and_then(|name| shapers.get(name)).map(|shaper| shaper.max_rate);
+    let allowed = config.allowed_auth_methods.as_ref();
+    Ok(ListenerPlan {
+        address: config.address(),
+        options: ListenOptions { backlog: config.backlog, reuse_port: config.reuse_port },
+        settings: ListenerSettings {
+            tls_mode,
+            tls,
+            state_timeout: config.state_timeout(),
+            stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
+            access: config.access.as_str().into(),
+            allowed_methods: allowed.map(|words| words.iter().map(|word| method_kind(*word)).collect()),
+            shaper_rate: rate.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
+            backwards_compatible_session: config.backwards_compatible_session,
+            bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
+            connections_max: match config.max_connections {
+                OrInfinity::Value(count) => usize::try_from(count).unwrap_or(usize::MAX),
+                OrInfinity::Infinity => usize::MAX,
+            },
+        },
+    })
+}
+
+fn method_kind(word: MethodWord) -> crate::auth::MethodKind {
+    match word {
+        MethodWord::Internal | MethodWord::Rdbms => crate::auth::MethodKind::Stored,
+        MethodWord::Anonymous => crate::auth::MethodKind::Anonymous,
+        MethodWord::Dummy => crate::auth::MethodKind::Dummy,
+    }
+}
+
+fn server_tls(
+    config: &C2sTls,
+    data_dir: &Path,
+    domains: &[Box<str>],
+) -> Result<ServerTls, Problem> {
+    let problem = |error: &dyn std::error::Error| Problem::Certificate(error.to_string());
+    let default = match (&config.certfile, &config.keyfile) {
+        (Some(cert), key) => transport::CertificatePaths {
+            cert: cert.clone(),
+            key: key.clone().unwrap_or_else(|| cert.clone()),
+        },
+        (None, _) => {
+            let made = daemon::self_signed(data_dir, domains).map_err(|error| problem(&error))?;
+            transport::CertificatePaths { cert: made.cert, key: made.key }
+        }
+    };
+    let version = |word: &VersionWord| match word {
+        VersionWord::Tls12 => transport::TlsVersion::Tls12,
+        VersionWord::Tls13 => transport::TlsVersion::Tls13,
+    };
+    let spoken: Vec<_> = config.versions.iter().map(version).collect();
+    let default_versions = TlsVersions::default();
+    let settings = TlsSettings {
+        default,
+        by_name: config
+            .certificates
+            .iter()
+            .map(|of| {
+                let paths = transport::CertificatePaths {
+                    cert: of.certfile.clone(),
+                    key: of.keyfile.clone(),
+                };
+                (of.domain.clone(), paths)
+            })
+            .collect(),
+        versions: TlsVersions {
+            min: spoken.iter().min().copied().unwrap_or(default_versions.min),
+            max: spoken.iter().max().copied().unwrap_or(default_versions.max),
+        },
+        alpn: vec![b"xmpp-client".to_vec()],
+    };
+    ServerTls::load(&settings).map_err(|error| problem(&error))
+}

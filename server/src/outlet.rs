@@ -1,0 +1,890 @@
+//! A session's write half: unsent bytes, TLS, flush, and what waits for an acknowledgement.
+//!
+//! Whoever routes a stanza appends it here and flushes at the end of the batch; no channel and no second task lies in
+//! between. The lock is held for the append, the encryption and the bookkeeping, never across an `.await`, never
+//! together with another outlet's, and not while the socket is written: a flag keeps others from writing meanwhile.
+//!
+//! Bytes that the socket refuses wait in front of all others, `blocked` is set before the session's task is woken, and
+//! only that task goes on when the socket is writable again. This is the only file that locks an outlet.
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
+
+use ahash::{HashSet, HashSetExt as _};
+use parking_lot::{Mutex, MutexGuard};
+use protocol::{FullJid, Jid, Kind, Stanza, StreamCondition, StreamError};
+use transport::{Socket, TlsError, TlsRecords};
+
+use crate::c2s::resume::{Kept, Managed, Token};
+use crate::ledger::Ledger;
+
+/// A session as others see it.
+pub type SessionRef = Arc<Outlet>;
+
+/// A destination is flushed at this many bytes, even amid a batch.
+pub const FLUSH_BYTES: usize = 16 * 1024;
+/// Bytes that may wait for a socket that refuses them; a session over it is closed with `resource-constraint`.
+pub const OUTLET_BYTES_MAX: usize = 64 * 1024;
+/// Before login nobody needs more (security limit of half-open connections).
+pub const OUTLET_BYTES_BEFORE_LOGIN_MAX: usize = 16 * 1024;
+/// Addresses one session may have sent directed presence to; the oldest knowledge is refused, not replaced.
+pub const DIRECTED_PRESENCE_MAX: usize = 1_000;
+/// Orders that may wait for a session's task; more are dropped, since each ends or hands over the session.
+const ORDERS_MAX: usize = 8;
+
+/// The priority of a session that is not available.
+const UNAVAILABLE: i16 = i16::MIN;
+
+/// Facts of one bit about a session that other tasks read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Flag {
+    /// Asked for the roster in this session: gets roster pushes (RFC 6121 section 2.1.6).
+    Interested = 1,
+    /// The stream is closed or closing: nothing is taken any more.
+    Closed = 2,
+    /// Stream management is on and the connection is lost: stanzas wait for a resumption.
+    Detached = 4,
+    /// Was asked for a sign of life and has not given one.
+    Asked = 8,
+}
+
+/// Something the session's own task has to do, before it reads on.
+pub enum Order {
+    /// Write the error, close, end the session.
+    Close(StreamError, &'static str),
+    /// The client gives no sign of life: the connection counts as lost, the session may be resumed.
+    Lost,
+    /// Another connection takes the session over (XEP-0198 section 5).
+    HandOver(tokio::sync::oneshot::Sender<Box<crate::c2s::session::Session>>),
+}
+
+/// The write half of one client connection and, after bind, what others may know of its session.
+pub struct Outlet {
+    id: AtomicU64,
+    socket: Socket,
+    jid: OnceLock<FullJid>,
+    ledger: Arc<Ledger>,
+    priority: AtomicI16,
+    flags: AtomicU8,
+    /// Seconds of the ledger's clock at the last byte from the client.
+    heard_at: AtomicU32,
+    /// Seconds of the ledger's clock since when a stanza has been incomplete; 0 if none is.
+    cut_since: AtomicU32,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Plaintext that nobody has begun to write.
+    out: Vec<u8>,
+    /// Bytes for the wire that the socket refused; they go first.
+    refused: Vec<u8>,
+    tls: Option<Box<dyn TlsRecords>>,
+    waker: Option<Waker>,
+    managed: Option<Box<Managed>>,
+    rare: Option<Box<Rare>>,
+    presence: Option<Arc<Stanza>>,
+    /// Somebody writes to the socket at this moment.
+    writing: bool,
+    /// The socket has refused bytes; the session's task goes on when it is writable.
+    blocked: bool,
+    /// Stands in somebody's batch.
+    dirty: bool,
+    /// Stands in the ledger's list of outlets to look at.
+    enrolled: bool,
+    bytes_max: u32,
+}
+
+/// What few sessions have.
+#[derive(Default)]
+struct Rare {
+    orders: VecDeque<Order>,
+    /// Without stream management: stanzas that are kept until their bytes are written.
+    kept: VecDeque<Kept>,
+    directed: HashSet<Jid>,
+    successor: Option<SessionRef>,
+    /// Dropped when the session has ended altogether.
+    waiting_for_end: Vec<tokio::sync::oneshot::Sender<()>>,
+    /// Pushes that wait until a resumption has put its state in place.
+    installing: Option<Vec<(Stanza, Option<Token>)>>,
+}
+
+/// What became of a pushed stanza.
+pub enum Pushed {
+    /// It stands in the outlet.
+    Taken,
+    /// The session is closed: the stanza comes back.
+    Closed(Stanza, Option<Token>),
+}
+
+thread_local! {
+    /// Ciphertext of the flush in progress on this thread.
+    static SEALED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Ciphertext buffers above this size are given back after use.
+const SEALED_KEEP_BYTES_MAX: usize = 128 * 1024;
+
+impl Outlet {
+    /// The outlet of a fresh connection.
+    pub fn new(id: u64, socket: Socket, ledger: Arc<Ledger>) -> SessionRef {
+        let heard_at = AtomicU32::new(ledger.clock.now_secs());
+        Arc::new(Self {
+            id: AtomicU64::new(id),
+            socket,
+            jid: OnceLock::new(),
+            ledger,
+            priority: AtomicI16::new(UNAVAILABLE),
+            flags: AtomicU8::new(0),
+            heard_at,
+            cut_since: AtomicU32::new(0),
+            state: Mutex::new(State {
+                out: Vec::new(),
+                refused: Vec::new(),
+                tls: None,
+                waker: None,
+                managed: None,
+                rare: None,
+                presence: None,
+                writing: false,
+                blocked: false,
+                dirty: false,
+                enrolled: false,
+                bytes_max: u32::try_from(OUTLET_BYTES_BEFORE_LOGIN_MAX).unwrap_or(u32::MAX),
+            }),
+        })
+    }
+
+    /// Unique on this node for its lifetime; stays with a session over resumptions.
+    pub fn id(&self) -> u64 {
+        self.id.load(Ordering::Relaxed)
+    }
+
+    /// The connection itself.
+    pub fn socket(&self) -> &Socket {
+        &self.socket
+    }
+
+    /// The bound address.
+    ///
+    /// # Panics
+    /// Before bind; sessions are in no table then.
+    pub fn jid(&self) -> &FullJid {
+        self.jid.get().expect("a session in a table is bound")
+    }
+
+    /// Gives the session its address and the limits of a client that has logged in.
+    pub fn bind(&self, jid: FullJid) {
+        let bound = self.jid.set(jid).is_ok();
+        debug_assert!(bound, "a stream binds once");
+        self.state.lock().bytes_max = u32::try_from(OUTLET_BYTES_MAX).unwrap_or(u32::MAX);
+    }
+
+    /// Priority of an available session (RFC 6121 section 4.7.2.3), `None` if it is not available.
+    pub fn priority(&self) -> Option<i8> {
+        match self.priority.load(Ordering::Relaxed) {
+            UNAVAILABLE => None,
+            value => i8::try_from(value).ok(),
+        }
+    }
+
+    /// The last broadcast presence.
+    pub fn presence(&self) -> Option<Arc<Stanza>> {
+        self.state.lock().presence.clone()
+    }
+
+    /// Sets what others see; `None` makes the session unavailable. Returns what stood there before.
+    pub fn set_presence(&self, presence: Option<(Arc<Stanza>, i8)>) -> Option<Arc<Stanza>> {
+        let mut state = self.state.lock();
+        let (stanza, priority) = match presence {
+            Some((stanza, priority)) => (Some(stanza), i16::from(priority)),
+            None => (None, UNAVAILABLE),
+        };
+        self.priority.store(priority, Ordering::Relaxed);
+        std::mem::replace(&mut state.presence, stanza)
+    }
+
+    /// Whether a fact holds.
+    pub fn has(&self, flag: Flag) -> bool {
+        self.flags.load(Ordering::Acquire) & flag as u8 != 0
+    }
+
+    /// Notes that a fact holds; returns whether it held before.
+    pub fn set(&self, flag: Flag) -> bool {
+        self.flags.fetch_or(flag as u8, Ordering::AcqRel) & flag as u8 != 0
+    }
+
+    /// Notes that a fact holds no longer.
+    pub fn clear(&self, flag: Flag) {
+        self.flags.fetch_and(!(flag as u8), Ordering::AcqRel);
+    }
+
+    /// Notes a sign of life.
+    pub fn heard(&self, inside_stanza: bool) {
+        let now = self.ledger.clock.now_secs();
+        self.heard_at.store(now, Ordering::Relaxed);
+        if self.has(Flag::Asked) {
+            self.clear(Flag::Asked);
+        }
+        let since = self.cut_since.load(Ordering::Relaxed);
+        if inside_stanza != (since != 0) {
+            self.cut_since.store(if inside_stanza { now.max(1) } else { 0 }, Ordering::Relaxed);
+        }
+    }
+
+    /// Seconds since the client's last byte, and since when a stanza has been incomplete (0: none is).
+    pub fn quiet_secs(&self) -> (u32, u32) {
+        let now = self.ledger.clock.now_secs();
+        let cut = self.cut_since.load(Ordering::Relaxed);
+        let cut = if cut == 0 { 0 } else { now.saturating_sub(cut) };
+        (now.saturating_sub(self.heard_at.load(Ordering::Relaxed)), cut)
+    }
+
+    /// Remembers an address that got directed presence. `false` if there are too many.
+    pub fn add_directed(&self, to: Jid) -> bool {
+        let mut state = self.state.lock();
+        let directed = &mut state.rare().directed;
+        if directed.len() >= DIRECTED_PRESENCE_MAX && !directed.contains(&to) {
+            return false;
+        }
+        directed.insert(to);
+        true
+    }
+
+    /// Forgets an address that was told `unavailable`.
+    pub fn remove_directed(&self, to: &Jid) {
+        if let Some(rare) = &mut self.state.lock().rare {
+            rare.directed.remove(to);
+        }
+    }
+
+    /// Whether `to` (as it was addressed: bare or full) got directed presence.
+    pub fn has_directed(&self, to: &Jid) -> bool {
+        self.state.lock().rare.as_ref().is_some_and(|rare| rare.directed.contains(to))
+    }
+
+    /// All addresses that got directed presence; they are forgotten.
+    pub fn take_directed(&self) -> HashSet<Jid> {
+        let mut state = self.state.lock();
+        state.rare.as_mut().map_or_else(HashSet::new, |rare| std::mem::take(&mut rare.directed))
+    }
+
+    // ---- writing -----------------------------------------------------------------------------------------------
+
+    /// Appends a stanza. The batch flushes it.
+    pub fn push(
+        self: &Arc<Self>,
+        stanza: Stanza,
+        token: Option<Token>,
+        batch: &mut Batch,
+    ) -> Pushed {
+        let mut state = self.state.lock();
+        if let Some(rare) = &mut state.rare {
+            if let Some(successor) = &rare.successor {
+                let successor = successor.clone();
+                drop(state);
+                return successor.push(stanza, token, batch);
+            }
+            if let Some(waiting) = &mut rare.installing {
+                waiting.push((stanza, token));
+                return Pushed::Taken;
+            }
+        }
+        if self.has(Flag::Closed) {
+            return Pushed::Closed(stanza, token);
+        }
+        self.append(&mut state, stanza, token);
+        self.after_append(state, batch);
+        Pushed::Taken
+    }
+
+    /// Appends bytes that are no stanza: headers, features, nonzas. A closed session ignores them.
+    pub fn push_bytes(self: &Arc<Self>, bytes: &[u8], batch: &mut Batch) {
+        let mut state = self.state.lock();
+        if self.has(Flag::Closed) {
+            return;
+        }
+        state.append_bytes(bytes);
+        self.after_append(state, batch);
+    }
+
+    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes.
+    pub fn push_last(self: &Arc<Self>, bytes: &[u8], settled: &mut Vec<Token>) {
+        self.state.lock().append_bytes(bytes);
+        self.flush(settled);
+    }
+
+    fn append(self: &Arc<Self>, state: &mut State, stanza: Stanza, token: Option<Token>) {
+        let detached = self.has(Flag::Detached);
+        if !detached {
+            state.append_bytes(stanza.bytes());
+        }
+        let now = self.ledger.clock.now_ms();
+        if let Some(managed) = &mut state.managed {
+            managed.keep(Kept::new(stanza, token, now));
+            if token.is_some() {
+                self.enroll(state);
+            }
+        } else if token.is_some() || (state.blocked && stanza.kind() != Kind::Presence) {
+            // Kept until the socket has taken the bytes, so that a lost connection loses no message.
+            state.rare().kept.push_back(Kept::new(stanza, token, now));
+            if token.is_some() && state.blocked {
+                self.enroll(state);
+            }
+        }
+    }
+
+    fn after_append(self: &Arc<Self>, mut state: MutexGuard<'_, State>, batch: &mut Batch) {
+        let waiting = state.out.len() + state.refused.len();
+        if state.blocked && waiting > state.bytes_max as usize {
+            drop(state);
+            self.ledger.metrics.slow_readers_closed.inc();
+            self.order(Order::Close(
+                StreamError::new(StreamCondition::ResourceConstraint)
+                    .with_text("the client does not read what is sent to it"),
+                "slow_reader",
+            ));
+            self.set(Flag::Closed);
+            return;
+        }
+        if state.managed.as_ref().is_some_and(|managed| managed.is_over_limit()) {
+            self.set(Flag::Closed);
+            drop(state);
+            self.ledger.metrics.outboxes_overrun.inc();
+            self.order(Order::Close(
+                StreamError::new(StreamCondition::ResourceConstraint)
+                    .with_text("too many stanzas wait for an acknowledgement"),
+                "unacknowledged",
+            ));
+            return;
+        }
+        let full = state.out.len() >= FLUSH_BYTES;
+        if !state.dirty {
+            state.dirty = true;
+            drop(state);
+            batch.add(self);
+        } else {
+            drop(state);
+        }
+        if full {
+            self.flush(&mut batch.settled);
+        }
+    }
+
+    /// Writes what waits, unless somebody else writes or the socket is full. Tokens that are settled by the write are
+    /// added to `settled`.
+    pub fn flush(self: &Arc<Self>, settled: &mut Vec<Token>) {
+        let mut state = self.state.lock();
+        state.dirty = false;
+        while !state.writing && !state.blocked {
+            let State { managed, out, .. } = &mut *state;
+            if let Some(managed) = managed {
+                managed.append_nonzas(out, self.ledger.clock.now_ms());
+            }
+            if state.out.is_empty() || self.has(Flag::Detached) {
+                return;
+            }
+            state = self.write_out(state, settled);
+        }
+    }
+
+    /// One round: take what waits, seal it under the lock, write it under the flag.
+    fn write_out<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        settled: &mut Vec<Token>,
+    ) -> MutexGuard<'a, State> {
+        let plain = std::mem::take(&mut state.out);
+        let kept_count = state.rare.as_ref().map_or(0, |rare| rare.kept.len());
+        if state.tls.is_none() {
+            state.writing = true;
+            drop(state);
+            let written = self.socket.try_write(&plain);
+            let mut state = self.state.lock();
+            self.after_write(&mut state, &plain, written, kept_count, settled);
+            return state;
+        }
+        SEALED.with_borrow_mut(|sealed| {
+            sealed.clear();
+            let tls = state.tls.as_mut().expect("checked above");
+            if let Err(error) = tls.seal(&plain, sealed) {
+                self.fail(&mut state, &error);
+                return state;
+            }
+            state.writing = true;
+            drop(state);
+            let written = self.socket.try_write(sealed);
+            let mut state = self.state.lock();
+            self.after_write(&mut state, sealed, written, kept_count, settled);
+            if sealed.capacity() > SEALED_KEEP_BYTES_MAX {
+                *sealed = Vec::new();
+            }
+            state
+        })
+    }
+
+    fn after_write(
+        &self,
+        state: &mut State,
+        bytes: &[u8],
+        written: std::io::Result<usize>,
+        kept_count: usize,
+        settled: &mut Vec<Token>,
+    ) {
+        state.writing = false;
+        let count = match written {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(_) => {
+                // The read side sees the same and ends or detaches the session.
+                state.blocked = true;
+                state.wake();
+                return;
+            }
+        };
+        if count < bytes.len() {
+            state.refused = bytes.get(count..).map(<[u8]>::to_vec).unwrap_or_default();
+            state.blocked = true;
+            state.wake();
+            return;
+        }
+        if state.managed.is_none() && kept_count > 0 {
+            settled.extend(state.rare().kept.drain(..kept_count).filter_map(|kept| kept.token));
+        }
+    }
+
+    fn fail(&self, state: &mut State, error: &TlsError) {
+        tracing::debug!(%error, "record could not be sealed");
+        self.set(Flag::Closed);
+        state.wake();
+    }
+
+    /// Goes on after the socket became writable: what was refused first. Only the session's task calls it.
+    pub fn flush_blocked(self: &Arc<Self>, settled: &mut Vec<Token>) -> std::io::Result<()> {
+        let mut state = self.state.lock();
+        if !state.blocked {
+            return Ok(());
+        }
+        while !state.refused.is_empty() {
+            let refused = std::mem::take(&mut state.refused);
+            let written = self.socket.try_write(&refused);
+            match written {
+                Ok(count) if count == refused.len() => {}
+                Ok(count) => {
+                    state.refused = refused.get(count..).map(<[u8]>::to_vec).unwrap_or_default();
+                    return Ok(());
+                }
+                Err(error) => {
+                    state.refused = refused;
+                    if error.kind() == std::io::ErrorKind::WouldBlock {
+                        return Ok(());
+                    }
+                    return Err(error);
+                }
+            }
+        }
+        state.blocked = false;
+        drop(state);
+        self.flush(settled);
+        Ok(())
+    }
+
+    /// Whether all that was pushed has been taken by the socket.
+    pub fn is_drained(&self) -> bool {
+        let state = self.state.lock();
+        state.out.is_empty() && state.refused.is_empty() && !state.writing
+    }
+
+    // ---- the session's task ------------------------------------------------------------------------------------
+
+    /// Waits for an order only.
+    pub fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
+        let mut state = self.state.lock();
+        if let Some(order) = state.rare.as_mut().and_then(|rare| rare.orders.pop_front()) {
+            return Poll::Ready(order);
+        }
+        state.remember(cx);
+        Poll::Pending
+    }
+
+    /// Waits for an order, a writable socket (while bytes wait) or a readable one, in this order. A client with too
+    /// many unsettled stanzas is not read.
+    pub fn poll_event(&self, cx: &mut Context<'_>) -> Poll<Event> {
+        let (blocked, congested) = {
+            let mut state = self.state.lock();
+            if let Some(order) = state.rare.as_mut().and_then(|rare| rare.orders.pop_front()) {
+                return Poll::Ready(Event::Order(order));
+            }
+            state.remember(cx);
+            (state.blocked, state.managed.as_ref().is_some_and(|managed| managed.is_congested()))
+        };
+        if self.has(Flag::Detached) {
+            return Poll::Pending;
+        }
+        if blocked && let Poll::Ready(result) = self.socket.poll_writable(cx) {
+            return Poll::Ready(result.map_or(Event::Lost, |()| Event::Writable));
+        }
+        if congested {
+            return Poll::Pending;
+        }
+        match self.socket.poll_readable(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Event::Readable),
+            Poll::Ready(Err(_)) => Poll::Ready(Event::Lost),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Gives the session's task something to do.
+    pub fn order(&self, order: Order) {
+        let mut state = self.state.lock();
+        let rare = state.rare();
+        if let (Order::HandOver(_), Some(successor)) = (&order, &rare.successor) {
+            let successor = successor.clone();
+            drop(state);
+            return successor.order(order);
+        }
+        if rare.orders.len() < ORDERS_MAX {
+            rare.orders.push_back(order);
+        }
+        state.wake();
+    }
+
+    /// Wakes the session's task.
+    pub fn wake(&self) {
+        self.state.lock().wake();
+    }
+
+    // ---- TLS ---------------------------------------------------------------------------------------------------
+
+    /// Puts TLS on the connection; what is pushed from now on is encrypted.
+    pub fn start_tls(&self, tls: Box<dyn TlsRecords>) {
+        let mut state = self.state.lock();
+        debug_assert!(state.out.is_empty(), "plaintext is flushed before TLS starts");
+        state.tls = Some(tls);
+    }
+
+    /// Whether TLS is on.
+    pub fn is_encrypted(&self) -> bool {
+        self.state.lock().tls.is_some()
+    }
+
+    /// Decrypts received bytes into `plain`; without TLS returns `false` and touches nothing. Answers that TLS itself
+    /// makes are written at once.
+    pub fn decrypt(
+        self: &Arc<Self>,
+        received: &mut [u8],
+        plain: &mut Vec<u8>,
+    ) -> Result<Decrypted, TlsError> {
+        let mut state = self.state.lock();
+        let Some(tls) = &mut state.tls else { return Ok(Decrypted::NotEncrypted) };
+        let mut answer = Vec::new();
+        let fed = tls.feed(received, plain, &mut answer);
+        if !answer.is_empty() {
+            self.write_records(&mut state, answer);
+        }
+        let fed = fed?;
+        Ok(if fed.peer_closed { Decrypted::Closed } else { Decrypted::Open })
+    }
+
+    /// Runs `f` on the TLS state, if there is one.
+    pub fn with_tls<T>(&self, f: impl FnOnce(&mut dyn TlsRecords) -> T) -> Option<T> {
+        let mut state = self.state.lock();
+        let tls = state.tls.as_mut()?;
+        Some(f(&mut **tls))
+    }
+
+    /// Bytes for the wire that are already records (handshake, alerts).
+    fn write_records(&self, state: &mut State, bytes: Vec<u8>) {
+        if state.blocked || state.writing {
+            state.refused.extend_from_slice(&bytes);
+            state.blocked = true;
+            state.wake();
+            return;
+        }
+        let count = self.socket.try_write(&bytes).unwrap_or(0);
+        if count < bytes.len() {
+            state.refused.extend_from_slice(bytes.get(count..).unwrap_or_default());
+            state.blocked = true;
+            state.wake();
+        }
+    }
+
+    /// Says goodbye on the TLS layer and closes the write side. Nothing can be pushed afterwards.
+    pub fn close(&self) {
+        self.set(Flag::Closed);
+        self.close_write_side();
+    }
+
+    /// Ends the connection only: pushes find the successor of the session.
+    pub fn close_write_side(&self) {
+        let mut state = self.state.lock();
+        if let Some(tls) = &mut state.tls {
+            let mut goodbye = Vec::new();
+            tls.close_notify(&mut goodbye);
+            if !state.blocked {
+                let _ = self.socket.try_write(&goodbye);
+            }
+        }
+        drop(state);
+        self.socket.shutdown_write();
+    }
+
+    // ---- stream management -------------------------------------------------------------------------------------
+
+    /// Runs `f` on the state of stream management, if it is on.
+    pub fn with_managed<T>(&self, f: impl FnOnce(&mut Managed) -> T) -> Option<T> {
+        self.state.lock().managed.as_deref_mut().map(f)
+    }
+
+    /// Turns stream management on. `false` if it is on already.
+    pub fn manage(&self, managed: Box<Managed>) -> bool {
+        let mut state = self.state.lock();
+        if state.managed.is_some() {
+            return false;
+        }
+        state.managed = Some(managed);
+        true
+    }
+
+    /// The connection is lost but the session stays: what waits for the socket is forgotten, since everything that
+    /// matters is kept for the resumption.
+    pub fn detach(&self) {
+        self.set(Flag::Detached);
+        let mut state = self.state.lock();
+        state.out = Vec::new();
+        state.refused = Vec::new();
+        state.tls = None;
+        state.blocked = false;
+        if let Some(managed) = &mut state.managed {
+            managed.detach();
+        }
+        drop(state);
+        self.socket.shutdown_write();
+    }
+
+    /// Nothing may be pushed until [`Self::install`]: pushes wait in order.
+    pub fn begin_install(&self) {
+        self.state.lock().rare().installing = Some(Vec::new());
+    }
+
+    /// `sender` is dropped when the session has ended and everybody who had to know was told.
+    pub fn notify_end(&self, sender: tokio::sync::oneshot::Sender<()>) {
+        self.state.lock().rare().waiting_for_end.push(sender);
+    }
+
+    /// The session has ended: tells those who wait for it.
+    pub fn ended(&self) {
+        let mut state = self.state.lock();
+        if let Some(rare) = &mut state.rare {
+            rare.waiting_for_end.clear();
+        }
+    }
+
+    /// Ends this outlet's part of a session that `successor` takes over: gives out the state that moves there.
+    /// Later pushes go to the successor.
+    pub fn hand_over(&self, successor: &SessionRef) -> HandedOver {
+        let mut state = self.state.lock();
+        let managed = state.managed.take();
+        let presence = state.presence.take();
+        let rare = state.rare();
+        rare.successor = Some(successor.clone());
+        let directed = std::mem::take(&mut rare.directed);
+        drop(state);
+        let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
+        let priority = self.priority.load(Ordering::Relaxed);
+        HandedOver { id: self.id(), managed, presence, priority, directed, flags }
+    }
+
+    /// Puts the state of the resumed session in place, writes `greeting` (the `<resumed/>`), then what is
+    /// unacknowledged, then what was pushed meanwhile.
+    pub fn install(self: &Arc<Self>, handed: HandedOver, greeting: &[u8], batch: &mut Batch) {
+        let mut state = self.state.lock();
+        self.id.store(handed.id, Ordering::Relaxed);
+        self.priority.store(handed.priority, Ordering::Relaxed);
+        self.flags.fetch_or(handed.flags, Ordering::AcqRel);
+        state.presence = handed.presence;
+        state.append_bytes(greeting);
+        let mut managed = handed.managed;
+        if let Some(managed) = &mut managed {
+            let mut again = Vec::new();
+            managed.resend(&mut again);
+            state.append_bytes(&again);
+        }
+        state.managed = managed;
+        let rare = state.rare();
+        rare.directed = handed.directed;
+        let waiting = rare.installing.take().unwrap_or_default();
+        for (stanza, token) in waiting {
+            self.append(&mut state, stanza, token);
+        }
+        self.enroll(&mut state);
+        self.after_append(state, batch);
+    }
+
+    /// Everything that was pushed and not acknowledged (or not written), in order. The outlet takes nothing more.
+    pub fn take_kept(&self) -> Vec<Kept> {
+        self.set(Flag::Closed);
+        let mut state = self.state.lock();
+        let mut all: Vec<Kept> = Vec::new();
+        if let Some(managed) = &mut state.managed {
+            all.extend(managed.take_kept());
+        }
+        if let Some(rare) = &mut state.rare {
+            all.extend(std::mem::take(&mut rare.kept));
+            if let Some(waiting) = rare.installing.take() {
+                let now = self.ledger.clock.now_ms();
+                all.extend(waiting.into_iter().map(|(stanza, token)| Kept::new(stanza, token, now)));
+            }
+        }
+        state.out = Vec::new();
+        all
+    }
+
+    /// The ledger has taken the outlet off its list.
+    pub fn taken_off_list(&self) {
+        self.state.lock().enrolled = false;
+    }
+
+    /// Runs `f` on everything kept, for the ledger.
+    pub fn with_kept<T>(
+        &self,
+        f: impl FnOnce(Option<&mut Managed>, &mut VecDeque<Kept>) -> T,
+    ) -> T {
+        let mut state = self.state.lock();
+        let mut none = VecDeque::new();
+        let State { managed, rare, .. } = &mut *state;
+        let kept = rare.as_mut().map_or(&mut none, |rare| &mut rare.kept);
+        f(managed.as_deref_mut(), kept)
+    }
+
+    /// Puts the outlet on the ledger's list, once.
+    pub fn enroll_now(self: &Arc<Self>) {
+        let mut state = self.state.lock();
+        self.enroll(&mut state);
+    }
+
+    fn enroll(self: &Arc<Self>, state: &mut State) {
+        if !state.enrolled {
+            state.enrolled = true;
+            self.ledger.enroll(self.clone());
+        }
+    }
+}
+
+/// The movable state of a session whose connection changes.
+pub struct HandedOver {
+    id: u64,
+    /// Its stream management.
+    pub managed: Option<Box<Managed>>,
+    presence: Option<Arc<Stanza>>,
+    priority: i16,
+    directed: HashSet<Jid>,
+    flags: u8,
+}
+
+impl HandedOver {
+    /// The session's id.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+}
+
+/// What the session's task wakes up for.
+pub enum Event {
+    /// Somebody wants something of the session itself.
+    Order(Order),
+    /// Bytes that were refused may go on.
+    Writable,
+    /// The client has sent something, or has gone.
+    Readable,
+    /// The socket failed.
+    Lost,
+}
+
+/// What decryption said about the connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decrypted {
+    /// No TLS on this connection: the bytes are plaintext as they are.
+    NotEncrypted,
+    /// The plaintext was appended.
+    Open,
+    /// The peer has said goodbye; plaintext before it was appended.
+    Closed,
+}
+
+impl State {
+    fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_with(Box::default)
+    }
+
+    /// Exact size on an empty outlet, amortised on a filled one.
+    fn append_bytes(&mut self, bytes: &[u8]) {
+        if self.out.is_empty() {
+            self.out.reserve_exact(bytes.len());
+        }
+        self.out.extend_from_slice(bytes);
+    }
+
+    /// Whom to wake: the session's task, which is nearly always the one remembered already.
+    fn remember(&mut self, cx: &Context<'_>) {
+        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            self.waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &self.waker {
+            waker.wake_by_ref();
+        }
+    }
+}
+
+/// Outlets that were appended to and not flushed yet. Flushed at the end of a batch, at the latest when dropped.
+pub struct Batch {
+    ledger: Arc<Ledger>,
+    first: Option<SessionRef>,
+    more: Vec<SessionRef>,
+    /// Tokens that are settled; told to their senders after all locks are free.
+    pub settled: Vec<Token>,
+}
+
+impl Batch {
+    /// An empty batch.
+    pub fn new(ledger: &Arc<Ledger>) -> Self {
+        Self { ledger: ledger.clone(), first: None, more: Vec::new(), settled: Vec::new() }
+    }
+
+    /// Notes that a sender's stanza needs nothing more for this target.
+    pub fn settle(&mut self, token: Option<Token>) {
+        self.settled.extend(token);
+    }
+
+    fn add(&mut self, outlet: &SessionRef) {
+        if self.first.is_none() {
+            self.first = Some(outlet.clone());
+        } else {
+            self.more.push(outlet.clone());
+        }
+    }
+
+    /// Flushes every outlet and settles what that settles.
+    pub fn flush(&mut self) {
+        if let Some(outlet) = self.first.take() {
+            outlet.flush(&mut self.settled);
+        }
+        for outlet in self.more.drain(..) {
+            outlet.flush(&mut self.settled);
+        }
+        if !self.settled.is_empty() {
+            self.ledger.settle_all(&mut self.settled);
+        }
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.flush();
+    }
+}

@@ -1,0 +1,280 @@
+//! Where does a stanza go: one function, one `match`.
+//!
+//! | `to` | message | presence | iq |
+//! |---|---|---|---|
+//! | none | own account | handled by the sender's session | own account |
+//! | our domain, `domain/resource` | `service-unavailable` | ignored | the server answers |
+//! | account, bare; sessions available | all of non-negative priority | all available | the server answers |
+//! | account, bare; none | offline store | subscription state only | the server answers |
+//! | full, bound | that session | that session | that session, if presence is shared |
+//! | full, not bound | `chat` as bare; `service-unavailable` | subscriptions as bare; else ignored | `service-unavailable` |
+//! | another domain | `remote-server-not-found` | the same | the same |
+//!
+//! That is RFC 6121 section 8; `groupchat` to an account bounces, `headline` is never stored, errors are never
+//! answered. See [`local`] for the accounts' side.
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
+
+use daemon::config::OrInfinity;
+
+use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
+use crate::auth::throttle::Throttle;
+use crate::c2s::resumable::Resumable;
+use crate::c2s::resume::Token;
+use crate::cluster::Sessions;
+use crate::host::config::Acknowledge;
+use crate::host::{Host, Hosts};
+use crate::iq::{IqRequest, Target};
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::outlet::{Batch, SessionRef};
+
+pub mod local;
+
+/// A stanza on its way, with what its sender's acknowledgement waits for.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The stanza, `from` stamped.
+    pub stanza: Stanza,
+    /// Whom to tell when it is settled.
+    pub token: Option<Token>,
+}
+
+/// Where a stanza goes.
+pub enum Destination {
+    /// An account of ours, by bare or full address.
+    Account(Arc<Host>),
+    /// One of our domains itself.
+    Server(Arc<Host>),
+    /// Somebody else's domain.
+    Remote,
+}
+
+/// The scope of handlers that run while a stanza is routed: the router, and what is to be flushed afterwards.
+pub struct Route {
+    /// The router.
+    pub router: Arc<Router>,
+    /// Outlets that were written to.
+    pub batch: Batch,
+}
+
+/// Everything that is needed to route.
+pub struct Router {
+    hosts: ArcSwap<Hosts>,
+    /// The session table.
+    pub sessions: Sessions,
+    /// Who waits for what.
+    pub ledger: Arc<Ledger>,
+    /// Sessions that may be resumed.
+    pub resumable: Resumable,
+    /// Limits on guessing passwords.
+    pub throttle: Throttle,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    settings: Settings,
+}
+
+/// What holds for all hosts.
+pub struct Settings {
+    /// Stands in error headers when no domain is known.
+    pub default_domain: Box<str>,
+    /// The language of our streams.
+    pub language: Box<str>,
+    /// When a client's stanza is acknowledged.
+    pub acknowledge: Acknowledge,
+}
+
+impl Router {
+    /// A router without hosts.
+    pub fn new(ledger: Arc<Ledger>, metrics: Arc<Metrics>, settings: Settings) -> Arc<Self> {
+        Arc::new(Self {
+            hosts: ArcSwap::from_pointee(Hosts::default()),
+            sessions: Sessions::default(),
+            ledger,
+            resumable: Resumable::default(),
+            throttle: Throttle::default(),
+            metrics,
+            settings,
+        })
+    }
+
+    /// `general.default_server_domain`.
+    pub fn default_domain(&self) -> &str {
+        &self.settings.default_domain
+    }
+
+    /// `general.language`.
+    pub fn language(&self) -> &str {
+        &self.settings.language
+    }
+
+    /// `general.acknowledge`.
+    pub fn acknowledge(&self) -> Acknowledge {
+        self.settings.acknowledge
+    }
+
+    /// Whether a rule lets somebody do something on their own domain.
+    pub fn allows(&self, access: &AccessRules, rule: &str, who: JidRef<'_>) -> bool {
+        let is_hosted = |domain: &str| self.host(domain).is_some();
+        access.allows(rule, &Asker::new(who, who.domain(), &is_hosted))
+    }
+
+    /// Sessions that an account may have at a time (rule `max_user_sessions`).
+    pub fn sessions_max(&self, access: &AccessRules, who: JidRef<'_>) -> usize {
+        let is_hosted = |domain: &str| self.host(domain).is_some();
+        let asker = Asker::new(who, who.domain(), &is_hosted);
+        let undefined = OrInfinity::Value(USER_SESSIONS_MAX_DEFAULT);
+        match access.limit("max_user_sessions", &asker, undefined) {
+            OrInfinity::Value(limit) => usize::try_from(limit).unwrap_or(usize::MAX),
+            OrInfinity::Infinity => usize::MAX,
+        }
+    }
+
+    /// Every host once.
+    pub fn hosts(&self) -> Vec<Arc<Host>> {
+        self.hosts.load().all()
+    }
+
+    /// Replaces all hosts.
+    pub fn set_hosts(&self, hosts: Hosts) {
+        self.hosts.store(Arc::new(hosts));
+    }
+
+    /// The host of one of our domains.
+    pub fn host(&self, domain: &str) -> Option<Arc<Host>> {
+        self.hosts.load().find(domain).cloned()
+    }
+
+    /// A scope for handlers.
+    pub fn scope(self: &Arc<Self>) -> Route {
+        Route { router: self.clone(), batch: Batch::new(&self.ledger) }
+    }
+
+    /// Where a stanza for that address goes.
+    pub fn destination(&self, to: JidRef<'_>) -> Destination {
+        match self.hosts.load().find(to.domain()) {
+            None => Destination::Remote,
+            Some(host) if to.local().is_some() => Destination::Account(host.clone()),
+            Some(host) => Destination::Server(host.clone()),
+        }
+    }
+
+    /// The fast path: delivers a message to a bound session without waiting for anything. Gives back what needs
+    /// [`Self::route`].
+    pub fn try_route(&self, delivery: Delivery, batch: &mut Batch) -> Result<(), Delivery> {
+        let stanza = &delivery.stanza;
+        if stanza.kind() != Kind::Message {
+            return Err(delivery);
+        }
+        let Some(to) = stanza.to() else { return Err(delivery) };
+        let hosts = self.hosts.load();
+        let Some(host) = hosts.find(to.domain()) else { return Err(delivery) };
+        if to.local().is_none() || !host.hooks.is_silent::<crate::hooks::DeliverLocal>() {
+            return Err(delivery);
+        }
+        let session = local::only_session(&self.sessions, to, stanza.stanza_type());
+        let Some(session) = session else { return Err(delivery) };
+        self.metrics.stanzas_delivered.message.inc();
+        match session.push(delivery.stanza, delivery.token, batch) {
+            crate::outlet::Pushed::Taken => Ok(()),
+            crate::outlet::Pushed::Closed(stanza, token) => Err(Delivery { stanza, token }),
+        }
+    }
+
+    /// Routes a stanza to wherever it belongs. When it returns, the stanza has been handed on, stored, answered, or
+    /// dropped knowingly.
+    pub async fn route(self: &Arc<Self>, delivery: Delivery) {
+        let mut route = self.scope();
+        route.route(delivery).await;
+    }
+}
+
+impl Route {
+    /// See [`Router::route`].
+    pub async fn route(&mut self, delivery: Delivery) {
+        let destination = match delivery.stanza.to() {
+            None => return self.settle(delivery.token),
+            Some(to) => self.router.destination(to),
+        };
+        match destination {
+            Destination::Account(host) => self.to_account(&host, delivery).await,
+            Destination::Server(host) => self.to_server(&host, delivery).await,
+            Destination::Remote => {
+                let error = StanzaError::new(StanzaCondition::RemoteServerNotFound)
+                    .with_text("this server does not federate");
+                self.bounce(delivery, &error);
+            }
+        }
+    }
+
+    /// A stanza for the domain itself (RFC 6121 section 8.4, RFC 6120 section 10.5.1).
+    async fn to_server(&mut self, host: &Arc<Host>, delivery: Delivery) {
+        let stanza = &delivery.stanza;
+        match (stanza.kind(), stanza.stanza_type()) {
+            (Kind::Iq, StanzaType::Get | StanzaType::Set) => {
+                self.answer(host, delivery, Target::Server, None).await;
+            }
+            (Kind::Message, StanzaType::Normal | StanzaType::Chat | StanzaType::Groupchat) => {
+                self.bounce(delivery, &StanzaCondition::ServiceUnavailable.into());
+            }
+            _ => self.settle(delivery.token),
+        }
+    }
+
+    /// Lets the owner of an IQ request answer it.
+    pub async fn answer(
+        &mut self,
+        host: &Arc<Host>,
+        delivery: Delivery,
+        target: Target,
+        session: Option<SessionRef>,
+    ) {
+        let stanza = &delivery.stanza;
+        let element = stanza.to_element();
+        let (Some(from), Some(payload)) = (stanza.from(), element.elements().next()) else {
+            return self.bounce(delivery, &StanzaCondition::BadRequest.into());
+        };
+        let to = stanza.to().map_or_else(|| from.to_bare().into(), JidRef::to_jid);
+        let request = IqRequest {
+            stanza_type: stanza.stanza_type(),
+            from: from.to_jid(),
+            to,
+            payload: payload.clone(),
+            session,
+        };
+        match host.iq.answer(self, &request, target).await {
+            Ok(payload) => {
+                let reply = delivery.stanza.result_reply(payload.as_ref());
+                self.settle(delivery.token);
+                self.reply(reply);
+            }
+            Err(error) => self.bounce(delivery, &error),
+        }
+    }
+
+    /// The stanza needs nothing more.
+    pub fn settle(&mut self, token: Option<Token>) {
+        self.batch.settle(token);
+    }
+
+    /// Answers with an error, unless the stanza must not be answered. Either way it is settled.
+    pub fn bounce(&mut self, delivery: Delivery, error: &StanzaError) {
+        if let Some(reply) = delivery.stanza.error_reply(error) {
+            self.router.metrics.stanzas_bounced.inc();
+            self.reply(reply);
+        } else {
+            self.router.metrics.stanzas_dropped.inc();
+        }
+        self.settle(delivery.token);
+    }
+
+    /// Hands an answer of ours to the session it is for; there is nobody to tell if that is gone.
+    pub fn reply(&mut self, reply: Stanza) {
+        let session = reply.to().and_then(|to| self.router.sessions.find(to));
+        if let Some(session) = session {
+            let _gone = session.push(reply, None, &mut self.batch);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The servers that scenarios run against: each with its own directory, on loopback.
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::client::{Account, Security};
+
+/// How long a server may take to start.
+const START_SECS_MAX: u64 = 30;
+
+/// The domain that every target serves.
+pub const DOMAIN: &str = "localhost";
+
+/// Which server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Debian's Prosody: what a scenario claims holds on a server that is not ours, too.
+    Prosody,
+}
+
+impl Peer {
+    /// The name in `not on NAME: …`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prosody => "prosody",
+        }
+    }
+}
+
+/// A running server. It ends when this is dropped.
+pub struct Target {
+    c2s: SocketAddr,
+    c2s_tls: SocketAddr,
+    _process: Process,
+    _directory: Directory,
+}
+
+impl Target {
+    /// Starts a server with these accounts and nothing else in its store.
+    pub async fn start(peer: Peer, accounts: &[Account], config: &str) -> Result<Self> {
+        let accounts = accounts.to_vec();
+        let config = config.to_owned();
+        // Waiting for a process blocks.
+        tokio::task::spawn_blocking(move || match peer {
+            Peer::Prosody => start_prosody(&accounts, &config),
+        })
+        .await?
+    }
+
+    /// Where a client of this kind connects.
+    pub fn address(&self, security: Security) -> SocketAddr {
+        match security {
+            Security::None | Security::StartTls => self.c2s,
+            Security::DirectTls => self.c2s_tls,
+        }
+    }
+}
+
+fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
+    let directory = Directory::new()?;
+    let path = directory.path.display();
+    write_certificate(&directory.path)?;
+    let accounts_path = directory.path.join("data").join(DOMAIN).join("accounts");
+    fs::create_dir_all(&accounts_path)?;
+    for account in accounts {
+        let file = accounts_path.join(format!("{}.dat", prosody_file_name(&account.local)));
+        fs::write(
+            file,
+            format!("return {{ [\"password\"] = \"{}\"; }};\n", account.password),
+        )?;
+    }
+    let (c2s, c2s_tls) = (free_address()?, free_address()?);
+    let text = format!(
+        "run_as_root = true\ndaemonize = false\npidfile = \"{path}/pid\"\ndata_path = \"{path}/data\"\n\
+         interfaces = {{ \"127.0.0.1\" }}\nc2s_ports = {{ {} }}\nc2s_direct_tls_ports = {{ {} }}\n\
+         log = {{ {{ levels = {{ min = \"info\" }}, to = \"console\" }} }}\n\
+         modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"smacks\", \"offline\" }}\n\
+         modules_disabled = {{ \"s2s\", \"http\" }}\nauthentication = \"internal_plain\"\n\
+         c2s_require_encryption = false\nallow_unencrypted_plain_auth = false\n\
+         ssl = {{ key = \"{path}/key.pem\", certificate = \"{path}/cert.pem\" }}\n{config}\n\
+         VirtualHost \"{DOMAIN}\"\n",
+        c2s.port(),
+        c2s_tls.port(),
+    );
+    let config_path = directory.path.join("prosody.cfg.lua");
+    fs::write(&config_path, text)?;
+    let mut command = Command::new("prosody");
+    command.arg("-F").arg("--config").arg(&config_path);
+    let process = Process::start(
+        command,
+        &[
+            "Activated service 'c2s' on",
+            "Activated service 'c2s_direct_tls' on",
+        ],
+    )
+    .context("cannot start Prosody; on Debian: `apt-get install prosody`")?;
+    Ok(Target {
+        c2s,
+        c2s_tls,
+        _process: process,
+        _directory: directory,
+    })
+}
+
+/// Prosody keeps letters and digits and writes the rest as `%xx`.
+fn prosody_file_name(local: &str) -> String {
+    let mut name = String::new();
+    for byte in local.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            name.push(byte.into());
+        } else {
+            name.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    name
+}
+
+fn write_certificate(directory: &Path) -> Result<()> {
+    let certified = rcgen::generate_simple_self_signed(vec![DOMAIN.to_owned()])?;
+    fs::write(directory.join("cert.pem"), certified.cert.pem())?;
+    fs::write(
+        directory.join("key.pem"),
+        certified.signing_key.serialize_pem(),
+    )?;
+    Ok(())
+}
+
+/// For servers that cannot be told to choose a port themselves. Another process may take it in between: then the
+/// server does not start, and the test says so.
+fn free_address() -> Result<SocketAddr> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// A child process whose output is read to its end. Killed when dropped.
+struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts and waits until each of these texts has stood in a line of its output.
+    fn start(mut command: Command, awaited: &[&'static str]) -> Result<Self> {
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut process = Self { child };
+        let output = process.child.stdout.take().context("the output is piped")?;
+        let (line_sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // Nobody listens after the start; the pipe is emptied all the same.
+                let _ = line_sender.send(line);
+            }
+        });
+        let mut awaited = awaited.to_vec();
+        let mut seen = Vec::new();
+        while !awaited.is_empty() {
+            let Ok(line) = lines.recv_timeout(Duration::from_secs(START_SECS_MAX)) else {
+                bail!("it did not get ready; its output was\n{}", seen.join("\n"));
+            };
+            awaited.retain(|text| !line.contains(text));
+            seen.push(line);
+        }
+        Ok(process)
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A directory of its own, removed when dropped.
+struct Directory {
+    path: PathBuf,
+}
+
+impl Directory {
+    fn new() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "meerkat-test-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self { path })
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}

@@ -1,0 +1,280 @@
+//! A client's connection: bytes out, stream events in, over TCP or TLS.
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use protocol::Element;
+use protocol::stream::StreamHeader;
+use protocol::xml::{Item, Limits, StreamReader};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::{
+    CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
+};
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::{
+    ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
+};
+
+/// How long a client waits for what it expects. A test that is right never waits this long.
+pub const WAIT_SECS_MAX: u64 = 10;
+
+/// Bytes asked for with one read.
+const READ_BYTES: usize = 16 * 1024;
+
+/// What came in.
+#[derive(Debug)]
+pub enum Event {
+    /// The server's stream header.
+    Header(StreamHeader),
+    /// A stanza or another element of the stream's level.
+    Element(Element),
+    /// `</stream:stream>`.
+    Close,
+    /// The end of the connection, clean or not.
+    End,
+}
+
+/// A connection and the XML stream on it.
+pub struct Wire {
+    socket: Option<Socket>,
+    reader: StreamReader,
+    /// Where a read goes.
+    buffer: Box<[u8]>,
+    events: VecDeque<Event>,
+    is_ended: bool,
+}
+
+enum Socket {
+    Tcp(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// Connects; nothing is sent.
+    pub async fn connect(address: SocketAddr) -> Result<Self> {
+        let stream = timeout(
+            Duration::from_secs(WAIT_SECS_MAX),
+            TcpStream::connect(address),
+        )
+        .await
+        .context("no answer to the connection")?
+        .with_context(|| format!("cannot connect to {address}"))?;
+        stream.set_nodelay(true)?;
+        Ok(Self {
+            socket: Some(Socket::Tcp(stream)),
+            reader: StreamReader::new(client_limits()),
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            events: VecDeque::new(),
+            is_ended: false,
+        })
+    }
+
+    /// Does the TLS handshake and expects a new stream on top of it. Any certificate will do.
+    pub async fn start_tls(&mut self, domain: &str, alpn: Option<&str>) -> Result<()> {
+        let Some(Socket::Tcp(stream)) = self.socket.take() else {
+            bail!("TLS is on already, or the connection gone")
+        };
+        let name = ServerName::try_from(domain.to_owned()).context("no name for a certificate")?;
+        let connector = TlsConnector::from(Arc::new(tls_config(alpn)?));
+        let stream = timeout(
+            Duration::from_secs(WAIT_SECS_MAX),
+            connector.connect(name, stream),
+        )
+        .await
+        .context("no answer to the TLS handshake")?
+        .context("the TLS handshake failed")?;
+        self.socket = Some(Socket::Tls(Box::new(stream)));
+        self.reader = StreamReader::new(client_limits());
+        Ok(())
+    }
+
+    /// Whether TLS is on.
+    pub fn is_tls(&self) -> bool {
+        matches!(self.socket, Some(Socket::Tls(_)))
+    }
+
+    /// Writes all bytes. A connection that the server has closed is no error here: what matters is what it sent before.
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        let result = match &mut self.socket {
+            Some(Socket::Tcp(stream)) => stream.write_all(bytes).await,
+            Some(Socket::Tls(stream)) => match stream.write_all(bytes).await {
+                Ok(()) => stream.flush().await,
+                error => error,
+            },
+            None => bail!("not connected"),
+        };
+        match result {
+            Err(error) if !is_end(&error) => Err(error).context("cannot send"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The next event, waiting at most [`WAIT_SECS_MAX`].
+    pub async fn next(&mut self) -> Result<Event> {
+        match timeout(Duration::from_secs(WAIT_SECS_MAX), self.next_event()).await {
+            Ok(event) => event,
+            Err(_) => bail!("nothing came within {WAIT_SECS_MAX} s"),
+        }
+    }
+
+    async fn next_event(&mut self) -> Result<Event> {
+        loop {
+            if let Some(event) = self.events.pop_front() {
+                return Ok(event);
+            }
+            if self.is_ended {
+                return Ok(Event::End);
+            }
+            let read = match &mut self.socket {
+                Some(Socket::Tcp(stream)) => stream.read(&mut self.buffer).await,
+                Some(Socket::Tls(stream)) => stream.read(&mut self.buffer).await,
+                None => bail!("not connected"),
+            };
+            match read {
+                Ok(0) => self.is_ended = true,
+                Ok(count) => self.feed(count)?,
+                Err(error) if is_end(&error) => self.is_ended = true,
+                Err(error) => return Err(error).context("cannot read"),
+            }
+        }
+    }
+
+    /// Reads the first bytes of the buffer as XML.
+    fn feed(&mut self, count: usize) -> Result<()> {
+        let mut input = &self.buffer[..count];
+        let shown = String::from_utf8_lossy(input).into_owned();
+        loop {
+            let item = self.reader.next(&mut input);
+            match item.map_err(|error| {
+                anyhow::anyhow!("the server sent bad XML ({error:?}) in {shown:?}")
+            })? {
+                Some(Item::Header(header)) => self.events.push_back(Event::Header(header)),
+                Some(Item::Element(frame)) => {
+                    let element = frame.to_element();
+                    // RFC 6120 section 6.4.6: a new stream begins behind it.
+                    let is_restart = element.is("success", protocol::ns::SASL);
+                    self.events.push_back(Event::Element(element));
+                    if is_restart {
+                        self.reader.restart();
+                    }
+                }
+                Some(Item::Close) => self.events.push_back(Event::Close),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Ends the connection with a reset, as a network that is gone would: nothing is said.
+    pub fn cut(&mut self) -> Result<()> {
+        let stream = match self.socket.take() {
+            Some(Socket::Tcp(stream)) => stream,
+            Some(Socket::Tls(stream)) => stream.into_inner().0,
+            None => bail!("not connected"),
+        };
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Ok(())
+    }
+
+    /// Closes without a word on the XML level; over TLS without `close_notify` too.
+    pub fn drop_connection(&mut self) {
+        self.socket = None;
+        self.is_ended = true;
+    }
+}
+
+/// Servers may send more than clients: a roster is one element.
+fn client_limits() -> Limits {
+    Limits {
+        element_bytes_max: 4 << 20,
+        elements_max: 65_536,
+        ..Limits::AUTHENTICATED
+    }
+}
+
+fn is_end(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, UnexpectedEof};
+    matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | UnexpectedEof
+    )
+}
+
+fn tls_config(alpn: Option<&str>) -> Result<ClientConfig> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = AnyCertificate {
+        provider: Arc::clone(&provider),
+    };
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    config.alpn_protocols = alpn
+        .into_iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
+    Ok(config)
+}
+
+/// Takes any certificate, as those of tests are self-signed; signatures are checked all the same.
+#[derive(Debug)]
+struct AnyCertificate {
+    provider: Arc<CryptoProvider>,
+}
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, TlsError> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls12_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, TlsError> {
+        verify_tls13_signature(
+            message,
+            certificate,
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
+}

@@ -1,0 +1,107 @@
+//! Plays `tests/scenarios/*.txt`: one test per file, one server per scenario.
+//!
+//! `SCENARIO=word` plays only scenarios with that word in their name; `SCENARIO_PEER=prosody` plays them on Debian's
+//! Prosody, which shows that a scenario asks for XMPP and not for us.
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use tests::client::Account;
+use tests::scenario::{Scenario, parse};
+use tests::target::{Peer, Target};
+
+/// One test per file, so that a failure names its file and files run side by side.
+macro_rules! scenario_files {
+    ($($name:ident)*) => {
+        const FILES: &[&str] = &[$(stringify!($name)),*];
+        $(
+            #[tokio::test]
+            async fn $name() {
+                play_file(stringify!($name)).await;
+            }
+        )*
+    };
+}
+
+scenario_files! {
+    streams starttls direct_tls sasl bind resource_conflict session ping messages routing roster subscriptions presence
+    offline stream_management
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios")
+}
+
+#[test]
+fn every_file_of_scenarios_is_played() {
+    let files = fs::read_dir(directory())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let names: BTreeSet<String> = files
+        .map(|path| path.file_stem().unwrap().to_string_lossy().into_owned())
+        .collect();
+    let listed: BTreeSet<String> = FILES.iter().map(|name| (*name).to_owned()).collect();
+    assert_eq!(
+        names, listed,
+        "tests/scenarios and the list in tests/tests/scenarios.rs differ"
+    );
+}
+
+fn peer() -> Peer {
+    match std::env::var_os("SCENARIO_PEER")
+        .map(|name| name.to_string_lossy().into_owned())
+        .as_deref()
+    {
+        Some("prosody") => Peer::Prosody,
+        other => panic!("unknown SCENARIO_PEER {other:?}"),
+    }
+}
+
+async fn play_file(name: &str) {
+    let path = directory().join(format!("{name}.txt"));
+    let text =
+        fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let scenarios = parse(&text).unwrap_or_else(|error| panic!("{name}.txt: {error:#}"));
+    let wanted = std::env::var_os("SCENARIO")
+        .map(|word| word.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let peer = peer();
+    let mut failures = Vec::new();
+    for scenario in scenarios
+        .iter()
+        .filter(|scenario| scenario.name.contains(&wanted))
+    {
+        if scenario
+            .skipped_peers
+            .iter()
+            .any(|skipped| skipped == peer.name())
+        {
+            continue;
+        }
+        if let Err(error) = play(peer, scenario).await {
+            failures.push(format!(
+                "{name}.txt:{}: {}\n{error:#}",
+                scenario.line, scenario.name
+            ));
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
+}
+
+async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
+    let mut accounts: Vec<Account> = Vec::new();
+    for client in scenario
+        .clients
+        .values()
+        .filter(|client| client.has_account)
+    {
+        if accounts
+            .iter()
+            .all(|account| account.local != client.account.local)
+        {
+            accounts.push(client.account.clone());
+        }
+    }
+    let target = Target::start(peer, &accounts, &scenario.config).await?;
+    tests::runner::play(scenario, &target).await
+}

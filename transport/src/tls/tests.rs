@@ -1,0 +1,6 @@
+//! Connections against rustls's own client, by topic.
+
+mod costs;
+mod handshake;
+mod hostile;
+mod traffic;

@@ -1,0 +1,209 @@
+//! `cargo xtask test`: installs what the tests need, runs all of them, and says where the time went.
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{fuzz, run, tidy};
+
+const USAGE: &str = "\
+cargo xtask test [STAGE…]
+
+Runs the stages in order and stops at the first that fails. With names, runs only those.";
+
+/// Seconds that the fuzzers get together in a run of all tests.
+const FUZZ_SECS: u64 = 60;
+
+struct Stage {
+    name: &'static str,
+    run: fn() -> Result<()>,
+}
+
+/// In the order of cost: what fails fast comes first.
+const STAGES: &[Stage] = &[
+    Stage {
+        name: "install",
+        run: install,
+    },
+    Stage {
+        name: "fmt",
+        run: || run::check(run::cargo().args(["fmt", "--all", "--check"])),
+    },
+    Stage {
+        name: "tidy",
+        run: tidy::check_repository,
+    },
+    Stage {
+        name: "clippy",
+        run: clippy,
+    },
+    Stage {
+        name: "unit",
+        run: || run::check(cargo_test().args(["--workspace", "--exclude", "tests"])),
+    },
+    Stage {
+        name: "scenarios",
+        run: || run::check(cargo_test().args(["--package", "tests"])),
+    },
+    Stage {
+        name: "interop",
+        run: interop,
+    },
+    Stage {
+        name: "demo",
+        run: demo,
+    },
+    Stage {
+        name: "fuzz",
+        run: || fuzz::fuzz(Duration::from_secs(FUZZ_SECS), &[]),
+    },
+];
+
+pub(crate) fn run(args: &[String]) -> Result<()> {
+    let names: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+    if args.iter().any(|arg| arg == "--help") {
+        println!("{USAGE}\n\nStages: {}", names.join(", "));
+        return Ok(());
+    }
+    if let Some(unknown) = args.iter().find(|arg| !names.contains(&arg.as_str())) {
+        bail!(
+            "there is no stage `{unknown}`; stages are {}",
+            names.join(", ")
+        );
+    }
+    let began = Instant::now();
+    let mut seconds = Vec::new();
+    for stage in STAGES
+        .iter()
+        .filter(|stage| args.is_empty() || args.iter().any(|arg| arg == stage.name))
+    {
+        println!("\n==== {}", stage.name);
+        let stage_began = Instant::now();
+        let result = (stage.run)();
+        seconds.push((stage.name, stage_began.elapsed()));
+        if let Err(error) = result {
+            print_seconds(&seconds, began);
+            return Err(error.context(format!(
+                "stage `{}` failed; again with `cargo xtask test {0}`",
+                stage.name
+            )));
+        }
+    }
+    print_seconds(&seconds, began);
+    println!("all stages passed");
+    Ok(())
+}
+
+fn print_seconds(seconds: &[(&str, Duration)], began: Instant) {
+    println!("\n==== seconds");
+    for (name, duration) in seconds {
+        println!("{name:<10} {:>7.1}", duration.as_secs_f64());
+    }
+    println!("{:<10} {:>7.1}", "total", began.elapsed().as_secs_f64());
+}
+
+fn clippy() -> Result<()> {
+    run::check(run::cargo().args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+fn cargo_test() -> Command {
+    let mut command = run::cargo();
+    command.args(["test", "--locked"]);
+    command
+}
+
+/// Other programs as clients. They count as slow tests, which run only when asked for.
+fn interop() -> Result<()> {
+    run::check(
+        cargo_test()
+            .args(["--package", "tests", "--test", "all", "--", "interop"])
+            .env("RUN_SLOW_TESTS", "1")
+            .env("INTEROP_PYTHON", python()),
+    )
+}
+
+/// The command of the README, on free ports: two clients log in to a node that has no configuration, and talk.
+fn demo() -> Result<()> {
+    crate::demo::run(&["--check".to_owned()])
+}
+
+fn venv() -> PathBuf {
+    run::target_dir().join("venv")
+}
+
+fn python() -> PathBuf {
+    venv().join("bin/python")
+}
+
+/// Installs what is missing; when nothing is, this takes no time and needs no network.
+fn install() -> Result<()> {
+    for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if !run::succeeds(run::cargo().args([tool, "--version"])) {
+            bail!("`cargo {tool}` is missing; install it with `rustup component add {component}`");
+        }
+    }
+    let requirements_path = run::root().join("tests/interop/requirements.txt");
+    let requirements = fs::read_to_string(&requirements_path)
+        .with_context(|| format!("cannot read {}", requirements_path.display()))?;
+    // Written last: an interrupted installation is done again.
+    let stamp = venv().join("installed-requirements.txt");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == requirements) {
+        println!("{} is up to date", venv().display());
+        return Ok(());
+    }
+    install_debian_packages()?;
+    run::check(
+        run::command("python3")
+            .args(["-m", "venv", "--clear"])
+            .arg(venv()),
+    )?;
+    run::check(
+        run::command(python())
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "--requirement",
+            ])
+            .arg(&requirements_path),
+    )?;
+    fs::write(&stamp, requirements).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// `python3 -m venv` needs pip's own wheels, which Debian keeps in a package of their own.
+fn install_debian_packages() -> Result<()> {
+    if run::succeeds(run::command("python3").args(["-c", "import venv, ensurepip"])) {
+        return Ok(());
+    }
+    let is_root = run::output(run::command("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if !is_root {
+        bail!(
+            "Python's venv is missing; install it with `sudo apt-get install python3-venv`, then run this again"
+        );
+    }
+    run::check(run::command("apt-get").args(["update", "--quiet"]))?;
+    run::check(
+        run::command("apt-get")
+            .args([
+                "install",
+                "--yes",
+                "--quiet",
+                "--no-install-recommends",
+                "python3",
+                "python3-venv",
+            ])
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
