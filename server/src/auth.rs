@@ -10,7 +10,7 @@ use protocol::sasl::{PassDetails, ScramHash, ScramKeys, random_salt};
 use tokio::sync::Semaphore;
 
 use crate::storage;
-use crate::storage::accounts::{AccountStore, Credentials, NewAccount};
+use crate::storage::accounts::{AccountStore, Credentials};
 
 pub mod config;
 pub mod mechanisms;
@@ -253,18 +253,14 @@ impl Auth {
 
     /// Makes an account.
     pub async fn register(&self, account: &BareJid, password: &str) -> Result<(), RegisterError> {
-        let credentials = self.new_credentials(password).await?;
+        let details = self.new_details(password).await?;
         if let Some(users_max) = self.settings.users_max
             && self.store.count(account.domain()).await? >= users_max
         {
             return Err(RegisterError::Full(users_max));
         }
-        let account = NewAccount {
-            username: account.local().unwrap_or_default().to_owned(),
-            domain: account.domain().to_owned(),
-            credentials,
-        };
-        match self.store.create(account).await {
+        let name = account.local().unwrap_or_default();
+        match self.store.create(name, account.domain(), &details).await {
             Ok(()) => Ok(()),
             Err(storage::Error::Conflict { .. }) => Err(RegisterError::Exists),
             Err(error) => Err(error.into()),
@@ -277,13 +273,13 @@ impl Auth {
         account: &BareJid,
         password: &str,
     ) -> Result<bool, RegisterError> {
-        let credentials = self.new_credentials(password).await?;
+        let details = self.new_details(password).await?;
         let name = account.local().unwrap_or_default();
-        Ok(self.store.set_password(name, account.domain(), credentials).await?)
+        Ok(self.store.set_password(name, account.domain(), &details).await?)
     }
 
     /// What is stored of a new password.
-    pub async fn new_credentials(&self, password: &str) -> Result<Credentials, RegisterError> {
+    pub async fn new_details(&self, password: &str) -> Result<String, RegisterError> {
         if !self.settings.methods.contains(&Method::Stored) {
             return Err(RegisterError::NotStored);
         }
@@ -294,8 +290,7 @@ impl Auth {
         let salt = random_salt();
         let derive =
             move || PassDetails::derive(&password, &hashes, iterations, &salt).to_string();
-        let pass_details = Some(self.hash(derive).await?);
-        Ok(Credentials { password: String::new(), pass_details })
+        Ok(self.hash(derive).await?)
     }
 
     /// The store behind it, for the admin interface.

@@ -14,7 +14,7 @@ use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
     C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
 };
-use crate::modules::config::ModulesConfig;
+use crate::modules::ModulesConfig;
 use crate::services::Services;
 use crate::storage::config::{OutgoingPools, RdbmsPool};
 

@@ -1,22 +1,24 @@
-//! The XMPP node.
+//! The XMPP node: a message router that modules shape.
+//!
+//! Start reading at [`node`], which builds all parts; a stanza's life goes through [`c2s`], [`hooks`], [`router`],
+//! [`outlet`] and [`ledger`].
 pub mod access;
-pub mod auth {
-    //! Who are you: configuration.
-    pub mod config;
-}
+pub mod api;
+pub mod auth;
+pub mod c2s;
+pub mod cluster;
 pub mod config;
 pub mod fault;
-pub mod host {
-    //! Host types: configuration.
-    pub mod config;
-}
-pub mod listen {
-    //! Where the node listens: configuration.
-    pub mod config;
-}
-pub mod modules {
-    //! Features: configuration.
-    pub mod config;
-}
+pub mod hooks;
+pub mod host;
+pub mod iq;
+pub mod ledger;
+pub mod listen;
+pub mod metrics;
+pub mod modules;
+pub mod node;
+pub mod outlet;
+pub mod router;
+pub mod run;
 pub mod services;
 pub mod storage;

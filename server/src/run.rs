@@ -77,28 +77,23 @@ async fn serve(
     let plan = plan::of(config).map_err(|problem| problem.to_string())?;
     let node = Node::start(plan, shutdown.clone()).await.map_err(|error| explain(&error))?;
     announce(&node, config);
-    daemon::notify_ready();
-    daemon::watchdog(&shutdown);
-    let run = {
-        let certificates = node.certificates();
-        let reload = async {
-            loop {
-                reloads.next().await;
-                certificates.reload();
-                if let Some(level) = file.and_then(|file| Config::load(file).ok()) {
-                    logs.set_level(level.general.loglevel);
-                }
-            }
-        };
-        async {
-            tokio::select! {
-                () = node.run() => {}
-                () = reload => {}
+    daemon::notify::notify_ready();
+    daemon::notify::watchdog(&shutdown);
+    let certificates = node.certificates();
+    let reload = async {
+        loop {
+            reloads.next().await;
+            certificates.reload();
+            if let Some(config) = file.and_then(|file| Config::load(file).ok()) {
+                logs.set_level(config.general.loglevel);
             }
         }
     };
-    run.await;
-    daemon::notify_stopping();
+    tokio::select! {
+        () = node.run() => {}
+        () = reload => {}
+    }
+    daemon::notify::notify_stopping();
     info!("stopped");
     Ok(())
 }

@@ -17,7 +17,7 @@ use tracing::warn;
 
 use crate::auth::RegisterError;
 use crate::router::Router;
-use crate::storage::accounts::NewAccount;
+use crate::storage::accounts::{Credentials, NewAccount};
 
 /// Its name in the data directory.
 pub const SOCKET_NAME: &str = "meerkat.sock";
@@ -227,11 +227,10 @@ async fn import_line(router: &Arc<Router>, line: &str) -> Result<NewAccount, Str
     };
     let account = account(local, domain)?;
     let host = router.host(account.domain()).ok_or("this node does not serve that domain")?;
-    let credentials =
-        host.auth.new_credentials(password).await.map_err(|error| error.to_string())?;
+    let details = host.auth.new_details(password).await.map_err(|error| error.to_string())?;
     Ok(NewAccount {
         username: account.local().unwrap_or_default().to_owned(),
         domain: account.domain().to_owned(),
-        credentials,
+        credentials: Credentials { password: String::new(), pass_details: Some(details) },
     })
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::stream::{ResponseHeader, StreamHeader, secure_id};
+use protocol::xml::Place;
 use protocol::{
     BareJid, Element, SaslFailure, StanzaCondition, StanzaError, StreamCondition, StreamError, ns,
 };
@@ -297,7 +298,7 @@ impl Negotiation<'_> {
     /// Answers an IQ before there is a session.
     fn send_iq_error(&mut self, id: &str, error: &StanzaError) {
         let mut out = b"<iq type='error' id='".to_vec();
-        protocol::xml::escape_attribute(id, &mut out);
+        protocol::xml::escape(id, Place::Attribute, &mut out);
         out.extend_from_slice(b"'>");
         error.write(&mut out);
         out.extend_from_slice(b"</iq>");

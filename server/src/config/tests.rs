@@ -214,7 +214,7 @@ fn known_options_are_known_in_a_host_config_too() {
             "`route_subdomains` is not supported yet",
         ),
         (
-            "modules.mod_roster.backend = 'mnesia'",
+            "modules.roster.backend = 'mnesia'",
             "`backend`: \"mnesia\" is not supported",
         ),
         (
@@ -494,7 +494,7 @@ fn a_host_type_takes_the_place_of_what_the_node_says() {
     assert_eq!(first.domains, ["example.org"]);
     assert_eq!(first.replaced_wait_timeout, Duration::from_millis(2000));
     assert_eq!(first.auth.methods(), [Method::Internal]);
-    assert!(first.modules.mod_roster.is_some());
+    assert!(first.modules.roster.is_some());
     assert_eq!(first.acl["blocked"].len(), 1);
     assert_eq!(first.access["c2s"].len(), 2);
 
@@ -502,7 +502,7 @@ fn a_host_type_takes_the_place_of_what_the_node_says() {
     assert_eq!(second.replaced_wait_timeout, Duration::from_millis(500));
     assert_eq!(second.auth.methods(), [Method::Anonymous]);
     assert_eq!(second.auth.sasl_mechanisms, [Mechanism::Anonymous]);
-    assert!(second.modules.mod_roster.is_none() && second.modules.mod_presence.is_some());
+    assert!(second.modules.roster.is_none() && second.modules.presence.is_some());
     assert_eq!(second.acl["blocked"].len(), 2);
     let classes: Vec<&str> = second.access["c2s"]
         .iter()

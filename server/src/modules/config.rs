@@ -4,36 +4,34 @@ use daemon::config::{Check, OrInfinity, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The features of a host type: those with a section here.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub struct ModulesConfig {
-    /// Rosters (RFC 6121 section 2) with versioning.
-    pub mod_roster: Option<Roster>,
-    /// Presence (RFC 6121 sections 3 and 4).
-    pub mod_presence: Option<Presence>,
-    /// Offline messages (XEP-0160).
-    pub mod_offline: Option<Offline>,
-    /// Acknowledgements and resumption (XEP-0198).
-    pub mod_stream_management: Option<StreamManagement>,
-}
+use super::ModulesConfig;
 
 impl ModulesConfig {
     /// What a node without a configuration file has.
     pub fn zero() -> Self {
         Self {
-            mod_roster: Some(Roster {
+            stream_management: Some(StreamManagement::default()),
+            roster: Some(Roster {
                 versioning: true,
                 ..Roster::default()
             }),
-            mod_presence: Some(Presence {}),
-            mod_offline: Some(Offline::default()),
-            mod_stream_management: Some(StreamManagement::default()),
+            presence: Some(Presence {}),
+            offline: Some(Offline::default()),
         }
     }
 }
 
 impl Check for ModulesConfig {}
+
+impl StreamManagement {
+    /// Stanzas that may be unacknowledged; without a limit the bytes are one.
+    pub fn outbox_max(&self) -> usize {
+        match self.buffer_max {
+            OrInfinity::Value(max) => usize::try_from(max).unwrap_or(usize::MAX),
+            OrInfinity::Infinity => usize::MAX,
+        }
+    }
+}
 
 /// Where a module keeps what it stores.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

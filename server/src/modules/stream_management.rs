@@ -16,10 +16,10 @@ pub fn needs(_config: &Config) -> Needs {
 /// Announces the feature.
 pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
     start.made.stream_management = Some(resume::Settings {
-        buffer_max: config.buffer_max(),
-        ack_freq: config.ack_freq(),
+        buffer_max: config.outbox_max(),
+        ack_freq: config.ack_freq,
         ack: config.ack,
-        resume_timeout_secs: config.resume_timeout,
+        resume_timeout_secs: u32::try_from(config.resume_timeout.duration().as_secs()).unwrap_or(u32::MAX),
     });
     start.stream_feature(Element::new("sm", ns::STREAM_MANAGEMENT));
     Ok(())

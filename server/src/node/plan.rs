@@ -64,8 +64,7 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
     let domains: Vec<Box<str>> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
     let listener =
         |listener: &C2sListener| client_listener(listener, &config.shaper, data_dir, &domains);
-    let metrics = config.listen.http.iter();
-    let metrics = metrics.find(|http| !http.handlers.mongoose_prometheus_handler.is_empty());
+    let metrics = config.listen.http.iter().find(|http| !http.handlers.mongoose_prometheus_handler.is_empty());
     Ok(NodePlan {
         storage: Place::File(config.database().connection.database),
         data_dir: data_dir.clone(),
