@@ -178,7 +178,7 @@ impl Ledger {
     /// Collects what has waited long enough; enrols the outlet again if something is younger.
     fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<(SessionRef, u64, InFlight)>) {
         let now = self.clock.now_ms();
-        let mut again = false;
+        let (mut again, mut asked) = (false, false);
         outlet.taken_off_list();
         outlet.with_kept(|managed, kept| {
             let mut look = |kept: &mut crate::c2s::resume::Kept| {
@@ -196,10 +196,11 @@ impl Ledger {
             };
             if let Some(managed) = managed {
                 managed.kept_mut().for_each(&mut look);
+                asked = managed.is_asked() && !managed.is_answer_due(now);
             }
             kept.iter_mut().for_each(look);
         });
-        if again {
+        if again || asked {
             outlet.enroll_now();
         }
     }

@@ -931,6 +931,10 @@ impl Batch {
 
     /// Flushes every outlet and settles what that settles.
     pub fn flush(&mut self) {
+        // First, so that an `<a/>` that becomes due goes along with what is flushed.
+        if !self.settled.is_empty() {
+            self.ledger.settle_all(&mut self.settled);
+        }
         if let Some(outlet) = self.first.take() {
             outlet.flush(&mut self.settled);
         }

@@ -200,6 +200,11 @@ impl Session {
                 }
                 ControlFlow::Continue(None)
             }
+            Incoming::AckRequest => {
+                self.asked_for_ack();
+                ControlFlow::Continue(None)
+            }
+            Incoming::Ack(h) => self.acknowledged(h),
             Incoming::Element(element) => self.nonza(&element),
             Incoming::Close => ControlFlow::Break(End::Closed),
             Incoming::Header(_) => ControlFlow::Break(StreamCondition::BadFormat.into()),
@@ -345,14 +350,6 @@ impl Session {
         }
         match element.name() {
             "enable" => ControlFlow::Continue(Some(Slow::Enable(Box::new(element.clone())))),
-            "r" => {
-                let mut answer = Vec::new();
-                self.outlet
-                    .with_managed(|managed| managed.append_answer(&mut answer));
-                self.outlet.push_bytes(&answer, &mut self.batch);
-                ControlFlow::Continue(None)
-            }
-            "a" => self.acknowledged(element),
             "resume" => {
                 let failed = failed(StanzaCondition::UnexpectedRequest, None);
                 self.outlet.push_bytes(&failed, &mut self.batch);
@@ -362,8 +359,24 @@ impl Session {
         }
     }
 
-    fn acknowledged(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
-        let Some(h) = element.attr("h").and_then(parse_h) else {
+    /// `<r/>`: answered with this batch if there is all to tell, else when there is or after a short while, since an
+    /// answer that tells nothing new costs a packet and helps nobody.
+    fn asked_for_ack(&mut self) {
+        let now = self.router.ledger.clock.now_ms();
+        let mut answer = Vec::new();
+        let waits = self
+            .outlet
+            .with_managed(|managed| managed.answer_or_wait(&mut answer, now));
+        if !answer.is_empty() {
+            self.outlet.push_bytes(&answer, &mut self.batch);
+        }
+        if waits == Some(true) {
+            self.outlet.enroll_now();
+        }
+    }
+
+    fn acknowledged(&mut self, h: Option<u32>) -> ControlFlow<End, Option<Slow>> {
+        let Some(h) = h else {
             return ControlFlow::Break(StreamCondition::BadFormat.into());
         };
         let Self {
