@@ -1,5 +1,6 @@
 //! The one binary of fast whole-system tests (and of slow ones, which run when `RUN_SLOW_TESTS=1` says so).
 mod delivery;
+mod load;
 mod scenarios;
 
 use tests::target::Peer;
