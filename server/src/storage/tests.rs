@@ -424,6 +424,21 @@ async fn readers_see_each_write_once_it_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_who_start_at_once_make_one_schema() {
+    for _ in 0..5 {
+        let folder = Folder::new();
+        let mut starts = JoinSet::new();
+        for _ in 0..6 {
+            let place = folder.database();
+            starts.spawn(async move { open(place).await });
+        }
+        for db in starts.join_all().await {
+            assert_eq!(names(&db).await, [""; 0]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_processes_that_read_and_write_lose_nothing() {
     let folder = Folder::new();
     let (one, other) = tokio::join!(open(folder.database()), open(folder.database()));
@@ -618,6 +633,54 @@ async fn what_is_committed_is_on_the_disk() {
     });
     // 2 is FULL.
     assert_eq!(settings.await.unwrap(), ["wal", "2", "1"]);
+}
+
+/// Another process holds the lock: SQLite would wait for 5 seconds.
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_an_error() {
+    let folder = Folder::new();
+    let other = open(folder.database()).await;
+    let call_timeout = Duration::from_millis(50);
+    let db = open_with(Options {
+        call_timeout,
+        ..Options::new(folder.database())
+    })
+    .await;
+    let (release, released) = oneshot::channel::<()>();
+    let (locked, is_locked) = oneshot::channel();
+    let holding = other.transaction("holding", |transaction| {
+        Box::pin(async move {
+            transaction
+                .execute(PUT.bind(["a".into(), "".into()]))
+                .await?;
+            let _ = locked.send(());
+            let _ = released.await;
+            Ok(())
+        })
+    });
+    let late = async {
+        is_locked.await.unwrap();
+        let late = put(&db, "b", "").await;
+        // Readers do not wait for a writer.
+        assert_eq!(names(&db).await, [""; 0]);
+        release.send(()).unwrap();
+        late
+    };
+    let (held, late) = tokio::join!(holding, late);
+    held.unwrap();
+    assert!(
+        matches!(
+            late,
+            Err(Error::Unavailable {
+                cause: Cause::TimedOut,
+                ..
+            })
+        ),
+        "{late:?}"
+    );
+    // It stands in the queue still, and is done in its turn.
+    db.close().await;
+    assert_eq!(names(&other).await, ["a", "b"]);
 }
 
 #[tokio::test]
