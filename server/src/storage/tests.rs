@@ -52,9 +52,9 @@ impl Drop for Folder {
 
 /// Runs `suite` on an empty database in memory, then on one in a file.
 pub(crate) async fn on_each_place<F: Future<Output = ()>>(suite: impl Fn(Db) -> F) {
-    suite(open(Place::Memory).await).await;
+    Box::pin(suite(open(Place::Memory).await)).await;
     let folder = Folder::new();
-    suite(open(folder.database()).await).await;
+    Box::pin(suite(open(folder.database()).await)).await;
 }
 
 /// A database with the whole schema.
