@@ -8,9 +8,9 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
 use protocol::stream::StreamHeader;
-use protocol::{Element, Stanza, StreamCondition, StreamError};
+use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
+use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
 
 use crate::outlet::{Batch, Decrypted, Event, Order, SessionRef};
 use crate::router::Router;
@@ -44,6 +44,10 @@ pub enum Incoming {
     Stanza(Stanza),
     /// A stanza that cannot be routed, and what to answer. Only after bind.
     Refused(Option<Stanza>),
+    /// `<r/>` of XEP-0198. Only after bind.
+    AckRequest,
+    /// `<a/>` of XEP-0198 with its `h`, if that is a number. Only after bind.
+    Ack(Option<u32>),
     /// Any other element of the stream's level; before bind, stanzas too.
     Element(Box<Element>),
     /// `</stream:stream>`.
@@ -115,7 +119,16 @@ impl Connection {
     ) -> Self {
         let batch = Batch::new(&router.ledger);
         let reader = StreamReader::new(Limits::PRE_AUTH);
-        Self { outlet, reader, batch, router, listener, peer, unparsed: Vec::new(), read_bytes: 0 }
+        Self {
+            outlet,
+            reader,
+            batch,
+            router,
+            listener,
+            peer,
+            unparsed: Vec::new(),
+            read_bytes: 0,
+        }
     }
 
     /// The next item of the stream: one at a time, since each may change what the next bytes mean.
@@ -162,7 +175,9 @@ impl Connection {
     pub async fn read_more(&mut self) -> Result<(), End> {
         loop {
             match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
-                Event::Order(Order::Close(error, reason)) => return Err(End::Ordered(error, reason)),
+                Event::Order(Order::Close(error, reason)) => {
+                    return Err(End::Ordered(error, reason));
+                }
                 Event::Order(Order::HandOver(_)) => {}
                 Event::Order(Order::Lost) => return Err(End::Lost),
                 Event::Lost => return Err(End::Lost),
@@ -253,7 +268,11 @@ pub(crate) fn receive_items(
         fault = frame_all(reader, plain, stamp, &mut items);
     });
     outlet.heard(reader.is_inside());
-    Received { items, bytes, end: fault.or(end) }
+    Received {
+        items,
+        bytes,
+        end: fault.or(end),
+    }
 }
 
 /// Frames bytes that the negotiation had read ahead.
@@ -264,7 +283,11 @@ pub(crate) fn frame_unparsed(
 ) -> Received {
     let mut items = ITEMS.take();
     let end = frame_all(reader, bytes, stamp, &mut items);
-    Received { items, bytes: bytes.len(), end }
+    Received {
+        items,
+        bytes: bytes.len(),
+        end,
+    }
 }
 
 /// Gives the list back to the thread that handles the session now.
@@ -301,7 +324,14 @@ fn frame_all(
 /// The element as something that outlives the read buffer.
 fn copy_out(frame: &Frame<'_>, stamp: &Stamp<'_>) -> Result<Incoming, End> {
     if frame.kind().is_none() {
-        return Ok(Incoming::Element(Box::new(frame.to_element())));
+        // As frequent as messages, and nothing is in them: no tree.
+        return Ok(match (frame.name(), frame.ns()) {
+            ("r", ns::STREAM_MANAGEMENT) => Incoming::AckRequest,
+            ("a", ns::STREAM_MANAGEMENT) => {
+                Incoming::Ack(frame.attr("h").and_then(|h| session::parse_h(&h)))
+            }
+            _ => Incoming::Element(Box::new(frame.to_element())),
+        });
     }
     if let Some(from) = frame.attr("from")
         && !is_sender(&from, stamp)

@@ -100,13 +100,22 @@ impl Ledger {
     /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
     pub fn settle_all(&self, tokens: &mut Vec<Token>) {
         while let Some(token) = tokens.pop() {
-            let sender = self.shard(token.session).lock().get(&token.session).cloned();
+            let sender = self
+                .shard(token.session)
+                .lock()
+                .get(&token.session)
+                .cloned();
             let Some(sender) = sender else { continue };
             let settled = sender.with_managed(|managed| {
                 let was_congested = managed.is_congested();
-                (managed.settle(token.stanza), was_congested && !managed.is_congested())
+                (
+                    managed.settle(token.stanza),
+                    was_congested && !managed.is_congested(),
+                )
             });
-            let Some((settled, reads_again)) = settled else { continue };
+            let Some((settled, reads_again)) = settled else {
+                continue;
+            };
             match settled {
                 Settled::Nothing => {}
                 Settled::Owed => sender.enroll_now(),
@@ -120,7 +129,11 @@ impl Ledger {
 
     /// The sender's stanza goes to `more` further targets.
     pub fn expect(&self, token: Token, more: u16) {
-        let sender = self.shard(token.session).lock().get(&token.session).cloned();
+        let sender = self
+            .shard(token.session)
+            .lock()
+            .get(&token.session)
+            .cloned();
         if let Some(sender) = sender {
             sender.with_managed(|managed| managed.expect(token.stanza, more));
         }
@@ -134,7 +147,9 @@ impl Ledger {
         loop {
             let now = interval.tick().await;
             let ms = now.duration_since(started).as_millis();
-            self.clock.ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.clock
+                .ms
+                .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.sweep(&store).await;
         }
     }
@@ -163,11 +178,12 @@ impl Ledger {
     /// Collects what has waited long enough; enrols the outlet again if something is younger.
     fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<(SessionRef, u64, InFlight)>) {
         let now = self.clock.now_ms();
-        let mut again = false;
+        let (mut again, mut asked) = (false, false);
         outlet.taken_off_list();
         outlet.with_kept(|managed, kept| {
             let mut look = |kept: &mut crate::c2s::resume::Kept| {
-                if kept.token.is_none() || kept.serial != 0 || kept.stanza.kind() == Kind::Presence {
+                if kept.token.is_none() || kept.serial != 0 || kept.stanza.kind() == Kind::Presence
+                {
                     return;
                 }
                 let old = now.saturating_sub(kept.at_ms) >= IN_FLIGHT_AFTER_MS;
@@ -180,10 +196,11 @@ impl Ledger {
             };
             if let Some(managed) = managed {
                 managed.kept_mut().for_each(&mut look);
+                asked = managed.is_asked() && !managed.is_answer_due(now);
             }
             kept.iter_mut().for_each(look);
         });
-        if again {
+        if again || asked {
             outlet.enroll_now();
         }
     }
@@ -227,8 +244,11 @@ fn with_kept<T>(
     mut f: impl FnMut(&mut crate::c2s::resume::Kept) -> T,
 ) -> Option<T> {
     outlet.with_kept(|managed, kept| {
-        let mut all =
-            managed.map(|managed| managed.kept_mut()).into_iter().flatten().chain(kept.iter_mut());
+        let mut all = managed
+            .map(|managed| managed.kept_mut())
+            .into_iter()
+            .flatten()
+            .chain(kept.iter_mut());
         all.find(|kept| kept.serial == serial).map(&mut f)
     })
 }

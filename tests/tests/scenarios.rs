@@ -10,6 +10,8 @@ use tests::client::Account;
 use tests::scenario::{Scenario, parse};
 use tests::target::{Peer, Target};
 
+use crate::peer;
+
 /// One test per file, so that a failure names its file and files run side by side.
 macro_rules! scenario_files {
     ($($name:ident)*) => {
@@ -45,16 +47,6 @@ fn every_file_of_scenarios_is_played() {
         names, listed,
         "tests/scenarios and the list in tests/tests/scenarios.rs differ"
     );
-}
-
-fn peer() -> Peer {
-    match std::env::var_os("SCENARIO_PEER")
-        .map(|name| name.to_string_lossy().into_owned())
-        .as_deref()
-    {
-        Some("prosody") => Peer::Prosody,
-        other => panic!("unknown SCENARIO_PEER {other:?}"),
-    }
 }
 
 async fn play_file(name: &str) {
