@@ -1,8 +1,9 @@
 //! What is particular to one variety of SQL: everything that a second database would have to say differently stands
 //! in this file, so that stores and the rest of `storage` never name a driver.
 //!
-//! SQL texts number their parameters `$1`, `$2` …, which SQLite and PostgreSQL both take; they use only
-//! `INSERT … ON CONFLICT`, `LIMIT` and integer booleans, and put names that are reserved words in quotes.
+//! SQL texts number their parameters `$1`, `$2` …, which SQLite and PostgreSQL both take. What another database would
+//! have to say in other words: `INSERT … ON CONFLICT`, `json_group_array` (rosters), `octet_length` (the quota of
+//! offline messages) and the files in `migrations/sqlite`, whose tables are `STRICT` and often `WITHOUT ROWID`.
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
