@@ -122,32 +122,32 @@ fn outcome(letter: &str) -> Outcome {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_an_account_that_does_not_exist() {
     check_column(0, &[]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_an_account_without_a_client() {
     check_column(1, &[]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_a_client_that_has_not_sent_presence() {
     check_column(2, &[("balcony", None)]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_a_client_of_negative_priority() {
     check_column(3, &[("balcony", Some(-1))]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_one_available_client() {
     check_column(4, &[("balcony", Some(0))]).await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn to_several_available_clients() {
     check_column(
         5,
