@@ -275,4 +275,48 @@ mod tests {
         assert_eq!(line["sessions"], 3);
         assert_eq!(line["level"], "INFO");
     }
+
+    /// What a process says that initialises its logs, panics in a thread and ends.
+    const CHILD: &str = "DAEMON_LOGS_TEST_CHILD";
+
+    /// The child's part: run by the test below in a process of its own, since logs are for the whole process.
+    #[test]
+    fn child() {
+        #[expect(clippy::disallowed_methods, reason = "set by the test below")]
+        if std::env::var(CHILD).is_err() {
+            return;
+        }
+        let logs = init(Level::Warning, Format::Json).unwrap();
+        assert!(matches!(
+            init(Level::Info, Format::Json),
+            Err(InitError::Twice)
+        ));
+        info!("not heard");
+        logs.set_level(Level::Info);
+        info!("heard");
+        let thread = std::thread::spawn(|| panic!("on purpose"));
+        assert!(thread.join().is_err());
+        assert_eq!(logs.dropped(), 0);
+        logs.set_level(Level::None);
+        error!("not heard");
+    }
+
+    #[test]
+    fn a_process_logs_as_json_and_its_panics_too() {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "logs::tests::child", "--nocapture"])
+            .env(CHILD, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        let text = String::from_utf8(output.stderr).unwrap();
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        let messages: Vec<&serde_json::Value> = lines.iter().map(|line| &line["message"]).collect();
+        assert_eq!(messages, ["heard", "panicked"]);
+        assert_eq!(lines[1]["error"], "on purpose");
+        assert!(lines[1]["location"].as_str().unwrap().contains("logs.rs:"));
+    }
 }

@@ -34,8 +34,8 @@ pub fn notify_status(status: &str) {
     notify(&format!("STATUS={line}"));
 }
 
-/// Starts the signs of life that the unit's `WatchdogSec=` asks for, at half its interval, until the
-/// shutdown begins. `false` if none are asked for.
+/// Starts the signs of life that the unit's `WatchdogSec=` asks for, at half its interval, until a drain of
+/// `shutdown` has ended: a long drain is no hang. `false` if none are asked for.
 ///
 /// They come from a task of the runtime, so a runtime that is stuck is restarted.
 ///
@@ -49,18 +49,23 @@ pub fn watchdog(shutdown: &Shutdown) -> bool {
     ) else {
         return false;
     };
-    let stop = shutdown.clone();
-    shutdown.tasks().spawn("watchdog", async move {
-        let mut ticks = tokio::time::interval(interval / 2);
-        loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break,
-                _ = ticks.tick() => notify("WATCHDOG=1"),
-            }
-        }
-    });
+    let shutdown = shutdown.clone();
+    let beats = async move { beat(interval, &shutdown, || notify("WATCHDOG=1")).await };
+    // Not among the tasks: a drain waits for those.
+    #[expect(clippy::disallowed_methods, reason = "must not be waited for")]
+    tokio::spawn(beats);
     true
+}
+
+async fn beat(interval: Duration, shutdown: &Shutdown, tell: impl Fn()) {
+    let mut ticks = tokio::time::interval(interval / 2);
+    loop {
+        tokio::select! {
+            biased;
+            () = shutdown.drained() => break,
+            _ = ticks.tick() => tell(),
+        }
+    }
 }
 
 fn watchdog_interval(microseconds: Option<u64>, pid: Option<u64>, own: u32) -> Option<Duration> {
@@ -137,6 +142,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("none");
         assert!(send(path.as_os_str().as_bytes(), "READY=1").is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_watchdog_is_fed_until_the_drain_has_ended() {
+        let shutdown = Shutdown::new();
+        shutdown.tasks().spawn("deaf", std::future::pending::<()>());
+        let beats = std::cell::Cell::new(0);
+        let tell = || beats.set(beats.get() + 1);
+        let fed = beat(Duration::from_secs(2), &shutdown, tell);
+        let drain = shutdown.drain(Duration::from_millis(9_500));
+        let ((), drained) = tokio::join!(fed, drain);
+        assert_eq!(drained.cut, 1);
+        // One at once, and one with each of nine seconds.
+        assert_eq!(beats.get(), 10);
     }
 
     #[test]

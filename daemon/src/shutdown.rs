@@ -18,6 +18,7 @@ use crate::Tasks;
 pub struct Shutdown {
     stopping: CancellationToken,
     at_once: CancellationToken,
+    drained: CancellationToken,
     tasks: Tasks,
 }
 
@@ -75,6 +76,11 @@ impl Shutdown {
         self.at_once.cancelled().await;
     }
 
+    /// Returns when a drain has ended.
+    pub async fn drained(&self) {
+        self.drained.cancelled().await;
+    }
+
     /// Whether the shutdown has begun.
     pub fn is_cancelled(&self) -> bool {
         self.stopping.is_cancelled()
@@ -95,6 +101,12 @@ impl Shutdown {
     /// blocks its thread for more than [`ABORT_WAIT_MAX`].
     pub async fn drain(&self, deadline: Duration) -> Drained {
         self.begin();
+        let drained = self.finish(deadline).await;
+        self.drained.cancel();
+        drained
+    }
+
+    async fn finish(&self, deadline: Duration) -> Drained {
         tokio::select! {
             biased;
             () = self.tasks.finished() => return Drained::default(),

@@ -169,20 +169,20 @@ pub enum Item<'a> {
     Close,
 }
 
-/// Something whole, free of borrows of the reader.
-struct Whole<'i> {
-    what: What,
+/// What came to its end.
+enum Whole<'i> {
+    Declaration,
+    Header(Box<(StreamHeader, Context)>),
     /// The element's bytes, if they are not in `held`.
-    text: Option<&'i str>,
-    progress: Progress,
-    spilled: Vec<Box<str>>,
+    Element(Option<&'i str>),
+    Close,
 }
 
-enum What {
-    Declaration,
-    Header(StreamHeader, Context),
-    Element,
-    Close,
+/// What the pass leaves behind of a whole element.
+#[derive(Default)]
+struct Findings {
+    progress: Progress,
+    spilled: Vec<Box<str>>,
 }
 
 impl StreamReader {
@@ -226,15 +226,30 @@ impl StreamReader {
     /// # Errors
     /// What the other side is to be told. Afterwards the stream is over: the rest of `input` is ignored, as is what
     /// follows the end tag.
+    #[inline]
     pub fn next<'r, 'i: 'r>(
+        &'r mut self,
+        input: &mut &'i [u8],
+    ) -> Result<Option<Item<'r>>, StreamError> {
+        if let (Some(held), [byte]) = (&mut self.held, &**input)
+            && held.take_quiet(*byte, self.limits.element_bytes_max)
+        {
+            *input = &[];
+            return Ok(None);
+        }
+        self.next_item(input)
+    }
+
+    fn next_item<'r, 'i: 'r>(
         &'r mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'r>>, StreamError> {
         if self.held.as_ref().is_some_and(|held| held.is_whole) {
             self.held = None;
         }
+        let mut findings = Findings::default();
         loop {
-            let whole = match self.read(input) {
+            let whole = match self.read(input, &mut findings) {
                 Ok(Some(whole)) => whole,
                 Ok(None) => return Ok(None),
                 Err(fault) => {
@@ -243,24 +258,35 @@ impl StreamReader {
                     return Err(fault.into());
                 }
             };
-            match whole.what {
-                What::Declaration => {
+            let text = match whole {
+                Whole::Element(text) => text,
+                Whole::Declaration => {
                     self.state = State::Prolog;
                     self.held = None;
+                    findings = Findings::default();
+                    continue;
                 }
-                What::Header(header, context) => {
+                Whole::Header(read) => {
+                    let (header, context) = *read;
                     self.state = State::Open;
                     self.context = context;
                     self.held = None;
                     return Ok(Some(Item::Header(header)));
                 }
-                What::Close => {
+                Whole::Close => {
                     self.state = State::Closed;
                     self.held = None;
                     return Ok(Some(Item::Close));
                 }
-                What::Element => return Ok(Some(Item::Element(self.frame(whole)))),
-            }
+            };
+            let text = match (text, &self.held) {
+                (Some(text), _) => text,
+                (None, Some(held)) => &held.text,
+                (None, None) => "",
+            };
+            let Findings { progress, spilled } = findings;
+            let frame = Frame::new(text, progress.index, &self.context, spilled);
+            return Ok(Some(Item::Element(frame)));
         }
     }
 
@@ -275,69 +301,63 @@ impl StreamReader {
         self.held.as_ref().map_or(0, |held| held.heap_bytes())
     }
 
-    fn frame<'r, 'i: 'r>(&'r self, whole: Whole<'i>) -> Frame<'r> {
-        let text = match (whole.text, &self.held) {
-            (Some(text), _) => text,
-            (None, Some(held)) => &held.text,
-            (None, None) => "",
-        };
-        Frame::new(text, whole.progress.index, &self.context, whole.spilled)
-    }
-
-    fn read<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Whole<'i>>, Fault> {
+    fn read<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        findings: &mut Findings,
+    ) -> Result<Option<Whole<'i>>, Fault> {
         if self.held.is_some() {
-            self.resume(input)
+            self.resume(input, findings)
         } else if self.skip_to_tag(input)? {
-            self.start(input)
+            STACK.with_borrow_mut(|stack| {
+                stack.clear();
+                self.start(input, findings, stack)
+            })
         } else {
             Ok(None)
         }
     }
 
     /// Reads an element whose first byte is the first of `input`.
-    fn start<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Whole<'i>>, Fault> {
+    fn start<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        findings: &mut Findings,
+        stack: &mut Stack,
+    ) -> Result<Option<Whole<'i>>, Fault> {
         let bytes = *input;
         let max = self.limits.element_bytes_max as usize;
         let window = bytes.get(..max).unwrap_or(bytes);
         if self.is_utf16(window) {
             return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
         }
-        let mut stack = STACK.with(RefCell::take);
-        stack.clear();
-        let mut progress = Progress::default();
-        let result = self.run(window, &mut stack, &mut progress);
-        let result = match result {
-            Ok(Found::Nothing(pending)) => {
-                Held::new(window, progress, &stack, pending).and_then(|held| {
-                    *input = &[];
-                    if window.len() >= max {
-                        return Err(Fault::TooBig);
-                    }
-                    self.held = Some(held);
-                    Ok(None)
-                })
+        match self.run(window, stack, &mut findings.progress)? {
+            Found::Nothing(pending) => {
+                *input = &[];
+                let held = Held::new(window, findings.progress, stack, pending)?;
+                if window.len() >= max {
+                    return Err(Fault::TooBig);
+                }
+                self.held = Some(held);
+                Ok(None)
             }
-            Ok(found) => {
+            found => {
                 // quick-xml has looked at each event's bytes; this is one look at all that the compiler believes.
                 let text = window.get(..found.end()).map(std::str::from_utf8);
-                let text = text.and_then(Result::ok).ok_or(Fault::MALFORMED);
+                let text = text.and_then(Result::ok).ok_or(Fault::MALFORMED)?;
                 *input = bytes.get(found.end()..).unwrap_or_default();
-                text.and_then(|text| {
-                    let whole = Whole::new(found, text, &mut stack, progress, self.outside())?;
-                    Ok(Some(Whole {
-                        text: Some(text),
-                        ..whole
-                    }))
-                })
+                findings.spilled = std::mem::take(&mut stack.spilled);
+                self.whole(found, text, stack, findings).map(Some)
             }
-            Err(fault) => Err(fault),
-        };
-        STACK.set(stack);
-        result
+        }
     }
 
     /// Reads on in the element that is held.
-    fn resume<'i>(&mut self, input: &mut &'i [u8]) -> Result<Option<Whole<'i>>, Fault> {
+    fn resume<'i>(
+        &mut self,
+        input: &mut &'i [u8],
+        findings: &mut Findings,
+    ) -> Result<Option<Whole<'i>>, Fault> {
         let Some(mut held) = self.held.take() else {
             return Ok(None);
         };
@@ -350,26 +370,22 @@ impl StreamReader {
             let bytes = *input;
             let taken = bytes.get(..wanted).unwrap_or(bytes);
             *input = bytes.get(taken.len()..).unwrap_or_default();
-            let is_inside = held.stack.is_inside();
-            if held.take(taken, self.level(), is_inside)? {
-                if self.is_utf16(held.text.as_bytes()) {
-                    return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
-                }
-                let Held {
-                    text,
-                    stack,
-                    progress,
-                    ..
-                } = &mut *held;
-                match self.run(text.as_bytes(), stack, progress)? {
+            if held.take(taken, self.level())? {
+                match self.run_held(&mut held)? {
                     Found::Nothing(pending) => held.pending = pending,
                     found => {
-                        let end = found.end();
-                        let text = text.get(..end).ok_or(Fault::MALFORMED)?;
-                        let whole = Whole::new(found, text, stack, *progress, self.outside())?;
                         // The end lies in what was just taken: what had come before was not whole.
+                        let end = found.end();
                         *input = bytes.get(end.saturating_sub(before)..).unwrap_or_default();
                         held.finish(end);
+                        findings.progress = held.progress;
+                        findings.spilled = std::mem::take(&mut held.stack.spilled);
+                        let whole = match self.whole(found, &held.text, &held.stack, findings)? {
+                            Whole::Element(_) => Whole::Element(None),
+                            Whole::Declaration => Whole::Declaration,
+                            Whole::Header(header) => Whole::Header(header),
+                            Whole::Close => Whole::Close,
+                        };
                         self.held = Some(held);
                         return Ok(Some(whole));
                     }
@@ -381,6 +397,41 @@ impl StreamReader {
         }
         self.held = Some(held);
         Ok(None)
+    }
+
+    fn run_held(&self, held: &mut Held) -> Result<Found, Fault> {
+        if self.is_utf16(held.text.as_bytes()) {
+            return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
+        }
+        let Held {
+            text,
+            stack,
+            progress,
+            ..
+        } = held;
+        self.run(text.as_bytes(), stack, progress)
+    }
+
+    /// What `text`, found by the pass, is for the stream.
+    fn whole<'t>(
+        &self,
+        found: Found,
+        text: &'t str,
+        stack: &Stack,
+        findings: &Findings,
+    ) -> Result<Whole<'t>, Fault> {
+        Ok(match found {
+            Found::Nothing(_) => return Err(Fault::MALFORMED),
+            Found::Declaration(_) => Whole::Declaration,
+            Found::Close(_) => Whole::Close,
+            Found::Element(_) => Whole::Element(Some(text)),
+            Found::Header(_) => Whole::Header(Box::new(context::header(
+                text,
+                &findings.progress.index,
+                stack,
+                &findings.spilled,
+            )?)),
+        })
     }
 
     fn run(
@@ -455,34 +506,6 @@ impl StreamReader {
     }
 }
 
-impl<'i> Whole<'i> {
-    /// What the pass has found; `text` is all of it.
-    fn new(
-        found: Found,
-        text: &str,
-        stack: &mut Stack,
-        progress: Progress,
-        outside: Outside<'_>,
-    ) -> Result<Self, Fault> {
-        let what = match found {
-            Found::Nothing(_) => return Err(Fault::MALFORMED),
-            Found::Declaration(_) => What::Declaration,
-            Found::Close(_) => What::Close,
-            Found::Element(_) => What::Element,
-            Found::Header(_) => {
-                let (header, context) = context::header(text, &progress.index, stack, outside)?;
-                What::Header(header, context)
-            }
-        };
-        Ok(Self {
-            what,
-            text: None,
-            progress,
-            spilled: std::mem::take(&mut stack.spilled),
-        })
-    }
-}
-
 /// Checks that `xml` is one element with white space around it at most.
 pub(crate) fn check_element<'x>(
     xml: &'x [u8],
@@ -493,18 +516,18 @@ pub(crate) fn check_element<'x>(
     if xml.len() > limits.element_bytes_max as usize {
         return Err(Fault::TooBig.into());
     }
-    let mut stack = STACK.with(RefCell::take);
-    stack.clear();
-    let found = Pass {
-        bytes: xml,
-        limits,
-        outside,
-        level: Level::Stream { root: "" },
-        stack: &mut stack,
-        progress: &mut Progress::default(),
-    }
-    .run();
-    STACK.set(stack);
+    let found = STACK.with_borrow_mut(|stack| {
+        stack.clear();
+        Pass {
+            bytes: xml,
+            limits,
+            outside,
+            level: Level::Stream { root: "" },
+            stack,
+            progress: &mut Progress::default(),
+        }
+        .run()
+    });
     match found? {
         Found::Element(end) if end == xml.len() => {
             std::str::from_utf8(xml).map_err(|_| Fault::MALFORMED.into())

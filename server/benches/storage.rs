@@ -8,7 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use protocol::{BareJid, Jid};
+use server::modules::offline::store::{NewMessage, OfflineStore, Quota};
+use server::modules::roster::store::{Edit, RosterStore, Since};
 use server::storage::accounts::{AccountStore, Credentials, NewAccount};
+use server::storage::in_flight::{InFlight, InFlightStore};
 use server::storage::{Db, Options, Place};
 use tokio::task::JoinSet;
 
@@ -27,10 +31,16 @@ fn main() {
         .enable_all()
         .build()
         .unwrap();
-    for readers in [2, 4, 8, 16] {
+    for readers in [1, 4] {
         let file = folder.join(format!("{readers}.db"));
         runtime.block_on(measure_reads(&file, readers));
     }
+    for fill in [0, 100, 1_000] {
+        let file = folder.join(format!("offline{fill}.db"));
+        runtime.block_on(measure_offline(&file, fill));
+    }
+    runtime.block_on(measure_rosters(&folder.join("rosters.db")));
+    runtime.block_on(measure_in_flight(&folder.join("in_flight.db")));
     std::fs::remove_dir_all(folder).unwrap();
 }
 
@@ -80,6 +90,139 @@ async fn measure_reads(file: &Path, readers: usize) {
                             .unwrap()
                             .is_some()
                     );
+                }
+            },
+        )
+        .await;
+    }
+    db.close().await;
+}
+
+/// A push for accounts that have `fill` messages already; from 1,000 on it is refused.
+async fn measure_offline(file: &Path, fill: usize) {
+    let db = open(file, 4).await;
+    let offline = OfflineStore::new(db.clone(), Quota::default());
+    let message = || NewMessage {
+        from: "romeo@localhost/orchard".into(),
+        stanza: "m".repeat(331).into(),
+        received_at: 1,
+        expires_at: None,
+    };
+    let account = |index: usize| BareJid::parse(&format!("user{index}@{DOMAIN}")).unwrap();
+    const OWNERS: usize = 100;
+    for index in 0..OWNERS {
+        let mut tasks = JoinSet::new();
+        for _ in 0..fill {
+            let (offline, account, message) = (offline.clone(), account(index), message());
+            tasks.spawn(async move { offline.push(&account, message).await.unwrap() });
+        }
+        tasks.join_all().await;
+    }
+    // The next account each time, so that the number there stays what it is.
+    for in_flight in [1, 50, 500] {
+        let offline = offline.clone();
+        measure(
+            &format!("offline push, {fill} there"),
+            in_flight,
+            3_000,
+            move |index| {
+                let offline = offline.clone();
+                async move {
+                    offline
+                        .push(&account(index % OWNERS), message())
+                        .await
+                        .unwrap();
+                }
+            },
+        )
+        .await;
+    }
+    db.close().await;
+}
+
+/// Whole rosters, each contact in a group, and changes of an item.
+async fn measure_rosters(file: &Path) {
+    let db = open(file, 4).await;
+    let rosters = RosterStore::new(db.clone());
+    let account = |name: &str| BareJid::parse(&format!("{name}@{DOMAIN}")).unwrap();
+    for items in [0, 20, 100, 1_000] {
+        let account = account(&format!("user{items}"));
+        let mut tasks = JoinSet::new();
+        for index in 0..items {
+            let (rosters, account) = (rosters.clone(), account.clone());
+            let contact = Jid::parse(&format!("contact{index}@example.org")).unwrap();
+            let edit = Edit::new(format!("Contact {index}"), vec!["Friends".to_owned()]).unwrap();
+            tasks.spawn(async move { rosters.set_item(&account, &contact, edit).await.unwrap() });
+        }
+        tasks.join_all().await;
+        let version = rosters.load(&account).await.unwrap().version;
+        for in_flight in [1, 50] {
+            let (rosters, account) = (rosters.clone(), account.clone());
+            let count = (100_000 / (items + 10)).min(5_000);
+            measure(&format!("roster of {items}"), in_flight, count, move |_| {
+                let (rosters, account) = (rosters.clone(), account.clone());
+                async move { assert_eq!(rosters.load(&account).await.unwrap().items.len(), items) }
+            })
+            .await;
+        }
+        let (rosters, account) = (rosters.clone(), account.clone());
+        measure(
+            &format!("roster of {items}, version known"),
+            50,
+            5_000,
+            move |_| {
+                let (rosters, account, version) =
+                    (rosters.clone(), account.clone(), version.clone());
+                async move {
+                    assert_eq!(
+                        rosters.load_since(&account, &version).await.unwrap(),
+                        Since::Current
+                    );
+                }
+            },
+        )
+        .await;
+    }
+    for in_flight in [1, 50] {
+        let rosters = rosters.clone();
+        measure("roster set", in_flight, 3_000, move |index| {
+            let (rosters, account) = (
+                rosters.clone(),
+                account(&format!("user{in_flight}-{}", index % 100)),
+            );
+            async move {
+                let contact = Jid::parse("juliet@example.org").unwrap();
+                let edit = Edit::new(index.to_string(), vec!["Friends".to_owned()]).unwrap();
+                rosters.set_item(&account, &contact, edit).await.unwrap();
+            }
+        })
+        .await;
+    }
+    db.close().await;
+}
+
+/// Batches of stanzas in flight, inserted and deleted.
+async fn measure_in_flight(file: &Path) {
+    let db = open(file, 4).await;
+    let store = InFlightStore::new(db.clone());
+    let stanza = InFlight {
+        from: "romeo@localhost/orchard".into(),
+        to: "juliet@localhost/balcony".into(),
+        stanza: "m".repeat(331).into(),
+        stored_at: 1,
+    };
+    for (in_flight, rows) in [(1, 1), (50, 1), (500, 1), (1, 8), (1, 100), (1, 1_000)] {
+        let (store, stanza) = (store.clone(), stanza.clone());
+        let count = 30_000 / (rows * if in_flight == 1 { 10 } else { 1 }).max(1);
+        measure(
+            &format!("in-flight insert + delete of {rows}"),
+            in_flight,
+            count.max(20),
+            move |_| {
+                let (store, batch) = (store.clone(), vec![stanza.clone(); rows]);
+                async move {
+                    let ids = store.insert(batch).await.unwrap();
+                    store.delete(&ids).await.unwrap();
                 }
             },
         )

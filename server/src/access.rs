@@ -384,8 +384,7 @@ fn glob_to_regexp(glob: &str) -> Result<String, String> {
                     Some(set) => ("^", set),
                     None => ("", &rest[..end]),
                 };
-                let set = set.replace(['\\', '[', ']', '&', '~'], "\\$0");
-                expression.push_str(&format!("[{negation}{set}]"));
+                expression.push_str(&format!("[{negation}{}]", escaped_set(set)));
                 chars = rest[end + 1..].chars();
             }
             char => expression.push_str(&regex::escape(char.encode_utf8(&mut [0; 4]))),
@@ -393,6 +392,18 @@ fn glob_to_regexp(glob: &str) -> Result<String, String> {
     }
     expression.push('$');
     Ok(expression)
+}
+
+/// What stands between the brackets of a shell pattern, with ranges, for those of a regular expression.
+fn escaped_set(set: &str) -> String {
+    let mut escaped = String::with_capacity(set.len());
+    for char in set.chars() {
+        if matches!(char, '\\' | '[' | ']' | '&' | '~' | '^') {
+            escaped.push('\\');
+        }
+        escaped.push(char);
+    }
+    escaped
 }
 
 /// A condition that cannot be one.

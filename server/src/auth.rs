@@ -131,7 +131,12 @@ impl Auth {
         secret: Arc<[u8]>,
         hashing: Arc<Semaphore>,
     ) -> Self {
-        Self { settings, store, secret, hashing }
+        Self {
+            settings,
+            store,
+            secret,
+            hashing,
+        }
     }
 
     /// The mechanisms that are offered, and so accepted, on such a stream; in order of preference.
@@ -140,7 +145,10 @@ impl Auth {
             return Vec::new();
         }
         let has = |kind: MethodKind| {
-            self.settings.methods.iter().any(|method| method.kind() == kind)
+            self.settings
+                .methods
+                .iter()
+                .any(|method| method.kind() == kind)
                 && allowed.is_none_or(|allowed| allowed.contains(&kind))
         };
         let works = |mechanism: &Mechanism| match mechanism {
@@ -154,7 +162,12 @@ impl Auth {
                     && (!plus || (offer.encrypted && offer.end_point))
             }
         };
-        self.settings.mechanisms.iter().copied().filter(works).collect()
+        self.settings
+            .mechanisms
+            .iter()
+            .copied()
+            .filter(works)
+            .collect()
     }
 
     /// The keys of an account for one hash; invented ones for a name that is no account (`None`) or has none.
@@ -168,13 +181,18 @@ impl Auth {
             // The same work for names that cannot exist.
             None => self.store.credentials(name, "").await?,
             Some(account) => {
-                self.store.credentials(account.local().unwrap_or_default(), account.domain()).await?
+                self.store
+                    .credentials(account.local().unwrap_or_default(), account.domain())
+                    .await?
             }
         };
         let known = account.map_or(name, BareJid::as_str);
-        let invented =
-            || ScramKeys::invented(&self.secret, known, hash, self.settings.iterations);
-        let Some(Credentials { password, pass_details }) = credentials else {
+        let invented = || ScramKeys::invented(&self.secret, known, hash, self.settings.iterations);
+        let Some(Credentials {
+            password,
+            pass_details,
+        }) = credentials
+        else {
             return Ok(invented());
         };
         match pass_details {
@@ -189,29 +207,34 @@ impl Auth {
             None => {
                 let salt = invented().salt().to_vec();
                 let iterations = self.settings.iterations;
-                self.hash(move || ScramKeys::derive(hash, &password, &salt, iterations)).await
+                self.hash(move || ScramKeys::derive(hash, &password, &salt, iterations))
+                    .await
             }
         }
     }
 
     /// Whether that is the account's password.
-    pub async fn check_password(
-        &self,
-        account: &BareJid,
-        password: &str,
-    ) -> Result<bool, Error> {
+    pub async fn check_password(&self, account: &BareJid, password: &str) -> Result<bool, Error> {
         for method in &self.settings.methods {
-            if let Method::Dummy { base_ms, variance_ms } = method {
+            if let Method::Dummy {
+                base_ms,
+                variance_ms,
+            } = method
+            {
                 tokio::time::sleep(dummy_delay(*base_ms, *variance_ms)).await;
                 return Ok(true);
             }
         }
         let name = account.local().unwrap_or_default();
         let details = match self.store.credentials(name, account.domain()).await? {
-            Some(Credentials { password: _, pass_details: Some(details) }) => {
-                PassDetails::parse(&details).ok()
-            }
-            Some(Credentials { password: stored, pass_details: None }) => {
+            Some(Credentials {
+                password: _,
+                pass_details: Some(details),
+            }) => PassDetails::parse(&details).ok(),
+            Some(Credentials {
+                password: stored,
+                pass_details: None,
+            }) => {
                 let hashes = self.settings.hashes.clone();
                 let iterations = self.settings.iterations;
                 let derive = move || PassDetails::derive(&stored, &hashes, iterations, &[0; 16]);
@@ -221,7 +244,9 @@ impl Auth {
         };
         // An unknown user costs the same as a wrong password.
         let details = details.unwrap_or_else(|| {
-            let Settings { hashes, iterations, .. } = &self.settings;
+            let Settings {
+                hashes, iterations, ..
+            } = &self.settings;
             PassDetails::invented(&self.secret, account.as_str(), hashes, *iterations)
         });
         let password = password.to_owned();
@@ -234,7 +259,9 @@ impl Auth {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Error> {
         let permit = tokio::time::timeout(HASH_QUEUE_TIMEOUT, self.hashing.clone().acquire_owned());
-        let Ok(Ok(permit)) = permit.await else { return Err(Error::Overloaded) };
+        let Ok(Ok(permit)) = permit.await else {
+            return Err(Error::Overloaded);
+        };
         let done = tokio::task::spawn_blocking(move || {
             let result = work();
             drop(permit);
@@ -246,9 +273,15 @@ impl Auth {
     /// Whether the account exists.
     pub async fn exists(&self, account: &BareJid) -> Result<bool, storage::Error> {
         if !self.settings.methods.contains(&Method::Stored) {
-            return Ok(self.settings.methods.iter().any(|m| matches!(m, Method::Dummy { .. })));
+            return Ok(self
+                .settings
+                .methods
+                .iter()
+                .any(|m| matches!(m, Method::Dummy { .. })));
         }
-        self.store.exists(account.local().unwrap_or_default(), account.domain()).await
+        self.store
+            .exists(account.local().unwrap_or_default(), account.domain())
+            .await
     }
 
     /// Makes an account.
@@ -275,7 +308,10 @@ impl Auth {
     ) -> Result<bool, RegisterError> {
         let details = self.new_details(password).await?;
         let name = account.local().unwrap_or_default();
-        Ok(self.store.set_password(name, account.domain(), &details).await?)
+        Ok(self
+            .store
+            .set_password(name, account.domain(), &details)
+            .await?)
     }
 
     /// What is stored of a new password.
@@ -288,8 +324,7 @@ impl Auth {
         let hashes = self.settings.hashes.clone();
         let iterations = self.settings.iterations;
         let salt = random_salt();
-        let derive =
-            move || PassDetails::derive(&password, &hashes, iterations, &salt).to_string();
+        let derive = move || PassDetails::derive(&password, &hashes, iterations, &salt).to_string();
         Ok(self.hash(derive).await?)
     }
 

@@ -8,8 +8,8 @@ use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
 use protocol::stream::StreamHeader;
+use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
 use protocol::{Element, Stanza, StreamCondition, StreamError};
 
 use crate::outlet::{Batch, Decrypted, Event, Order, SessionRef};
@@ -115,7 +115,16 @@ impl Connection {
     ) -> Self {
         let batch = Batch::new(&router.ledger);
         let reader = StreamReader::new(Limits::PRE_AUTH);
-        Self { outlet, reader, batch, router, listener, peer, unparsed: Vec::new(), read_bytes: 0 }
+        Self {
+            outlet,
+            reader,
+            batch,
+            router,
+            listener,
+            peer,
+            unparsed: Vec::new(),
+            read_bytes: 0,
+        }
     }
 
     /// The next item of the stream: one at a time, since each may change what the next bytes mean.
@@ -162,7 +171,9 @@ impl Connection {
     pub async fn read_more(&mut self) -> Result<(), End> {
         loop {
             match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
-                Event::Order(Order::Close(error, reason)) => return Err(End::Ordered(error, reason)),
+                Event::Order(Order::Close(error, reason)) => {
+                    return Err(End::Ordered(error, reason));
+                }
                 Event::Order(Order::HandOver(_)) => {}
                 Event::Order(Order::Lost) => return Err(End::Lost),
                 Event::Lost => return Err(End::Lost),
@@ -253,7 +264,11 @@ pub(crate) fn receive_items(
         fault = frame_all(reader, plain, stamp, &mut items);
     });
     outlet.heard(reader.is_inside());
-    Received { items, bytes, end: fault.or(end) }
+    Received {
+        items,
+        bytes,
+        end: fault.or(end),
+    }
 }
 
 /// Frames bytes that the negotiation had read ahead.
@@ -264,7 +279,11 @@ pub(crate) fn frame_unparsed(
 ) -> Received {
     let mut items = ITEMS.take();
     let end = frame_all(reader, bytes, stamp, &mut items);
-    Received { items, bytes: bytes.len(), end }
+    Received {
+        items,
+        bytes: bytes.len(),
+        end,
+    }
 }
 
 /// Gives the list back to the thread that handles the session now.

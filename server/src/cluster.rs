@@ -49,8 +49,15 @@ pub struct Displaced {
 impl Default for Sessions {
     fn default() -> Self {
         let hasher = RandomState::new();
-        let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))).collect();
-        Self { hasher, shards, next_id: AtomicU64::new(1), count: AtomicUsize::new(0) }
+        let shards = (0..SHARDS)
+            .map(|_| Mutex::new(HashMap::with_hasher(hasher.clone())))
+            .collect();
+        Self {
+            hasher,
+            shards,
+            next_id: AtomicU64::new(1),
+            count: AtomicUsize::new(0),
+        }
     }
 }
 
@@ -67,7 +74,9 @@ impl Sessions {
 
     fn shard(&self, bare: &str) -> &Shard {
         let hash = usize::try_from(self.hasher.hash_one(bare) >> 48).unwrap_or(0);
-        self.shards.get(hash % SHARDS).expect("the index is below SHARDS")
+        self.shards
+            .get(hash % SHARDS)
+            .expect("the index is below SHARDS")
     }
 
     /// Puts a session into the table. A session with the same full address is replaced: the newest wins
@@ -82,7 +91,10 @@ impl Sessions {
         };
         let mut displaced = Displaced::default();
         let mut sessions: Vec<_> = account.as_slice().to_vec();
-        if let Some(index) = sessions.iter().position(|other| other.jid() == session.jid()) {
+        if let Some(index) = sessions
+            .iter()
+            .position(|other| other.jid() == session.jid())
+        {
             displaced.replaced = Some(sessions.swap_remove(index));
         } else if sessions.len() >= sessions_max.max(1) {
             let oldest = (0..sessions.len()).min_by_key(|index| sessions[*index].id());
@@ -102,7 +114,9 @@ impl Sessions {
     pub fn remove(&self, session: &SessionRef) -> bool {
         let bare = session.jid().bare_str();
         let mut shard = self.shard(bare).lock();
-        let Some(account) = shard.get_mut(bare) else { return false };
+        let Some(account) = shard.get_mut(bare) else {
+            return false;
+        };
         let mut sessions: Vec<_> = account.as_slice().to_vec();
         let before = sessions.len();
         sessions.retain(|other| !std::sync::Arc::ptr_eq(other, session));
@@ -124,12 +138,14 @@ impl Sessions {
     pub fn replace(&self, old: &SessionRef, new: &SessionRef) -> bool {
         let bare = old.jid().bare_str();
         let mut shard = self.shard(bare).lock();
-        let Some(account) = shard.get_mut(bare) else { return false };
+        let Some(account) = shard.get_mut(bare) else {
+            return false;
+        };
         let slot = match account {
             Account::One(session) => Some(session),
-            Account::Many(sessions) => {
-                sessions.iter_mut().find(|other| std::sync::Arc::ptr_eq(other, old))
-            }
+            Account::Many(sessions) => sessions
+                .iter_mut()
+                .find(|other| std::sync::Arc::ptr_eq(other, old)),
         };
         match slot {
             Some(slot) if std::sync::Arc::ptr_eq(slot, old) => {
@@ -154,7 +170,10 @@ impl Sessions {
     /// The session bound to that full address.
     pub fn find(&self, jid: JidRef<'_>) -> Option<SessionRef> {
         self.with_account(jid.bare_str(), |sessions| {
-            sessions.iter().find(|session| session.jid().as_str() == jid.as_str()).cloned()
+            sessions
+                .iter()
+                .find(|session| session.jid().as_str() == jid.as_str())
+                .cloned()
         })
     }
 
@@ -163,22 +182,35 @@ impl Sessions {
         let mut all = Vec::with_capacity(self.count());
         for shard in &self.shards {
             let shard = shard.lock();
-            all.extend(shard.values().flat_map(|account| account.as_slice().iter().cloned()));
+            all.extend(
+                shard
+                    .values()
+                    .flat_map(|account| account.as_slice().iter().cloned()),
+            );
         }
         all
     }
 
     /// Sessions of one shard, for a sweep that looks at a part at a time.
     pub fn shard_sessions(&self, index: usize) -> Vec<SessionRef> {
-        self.shards.get(index % SHARDS).map_or_else(Vec::new, |shard| {
-            shard.lock().values().flat_map(|account| account.as_slice().iter().cloned()).collect()
-        })
+        self.shards
+            .get(index % SHARDS)
+            .map_or_else(Vec::new, |shard| {
+                shard
+                    .lock()
+                    .values()
+                    .flat_map(|account| account.as_slice().iter().cloned())
+                    .collect()
+            })
     }
 
     /// Sessions of the account that wait for their client to come back.
     pub fn detached_count(&self, bare: &str) -> usize {
         self.with_account(bare, |sessions| {
-            sessions.iter().filter(|session| session.has(Flag::Detached)).count()
+            sessions
+                .iter()
+                .filter(|session| session.has(Flag::Detached))
+                .count()
         })
     }
 }

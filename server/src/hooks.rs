@@ -159,7 +159,14 @@ impl Hooks {
         let list = &mut E::handlers_mut(self).0;
         let at = list.partition_point(|entry| entry.stage <= stage);
         let handler: Arc<dyn DynHandle<E>> = handler.clone();
-        list.insert(at, Entry { stage, module, handler });
+        list.insert(
+            at,
+            Entry {
+                stage,
+                module,
+                handler,
+            },
+        );
     }
 
     /// Runs the chain; `Break` holds the verdict of the handler that ended it.
@@ -209,7 +216,11 @@ impl Hooks {
 
     /// `["Filter:blocking", "Copy:carbons"]`: who reacts to `E`, in order.
     pub fn order<E: Event>(&self) -> Vec<String> {
-        E::handlers(self).0.iter().map(|e| format!("{:?}:{}", e.stage, e.module)).collect()
+        E::handlers(self)
+            .0
+            .iter()
+            .map(|e| format!("{:?}:{}", e.stage, e.module))
+            .collect()
     }
 }
 

@@ -48,11 +48,8 @@ pub type Answer = Result<Option<Element>, StanzaError>;
 /// A module's answer to one kind of request.
 pub trait HandleIq: Send + Sync + 'static {
     /// Answers the request.
-    fn answer(
-        &self,
-        route: &mut Route,
-        request: &IqRequest,
-    ) -> impl Future<Output = Answer> + Send;
+    fn answer(&self, route: &mut Route, request: &IqRequest)
+    -> impl Future<Output = Answer> + Send;
 }
 
 type BoxAnswer<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
@@ -88,7 +85,10 @@ impl IqTable {
         handler: &Arc<H>,
     ) -> Result<(), String> {
         let handler: Arc<dyn DynHandleIq> = handler.clone();
-        match self.owners.insert((name, ns, target), Owner { module, handler }) {
+        match self
+            .owners
+            .insert((name, ns, target), Owner { module, handler })
+        {
             None => Ok(()),
             Some(other) => Err(format!(
                 "{module} and {} both want to answer <{name} xmlns='{ns}'/>",
@@ -99,13 +99,18 @@ impl IqTable {
 
     /// Whether somebody answers that payload.
     pub fn has(&self, name: &str, ns: &str, target: Target) -> bool {
-        self.owners.keys().any(|key| key.0 == name && key.1 == ns && key.2 == target)
+        self.owners
+            .keys()
+            .any(|key| key.0 == name && key.1 == ns && key.2 == target)
     }
 
     /// The answer of the owner, or `service-unavailable` (RFC 6120 section 8.4).
     pub async fn answer(&self, route: &mut Route, request: &IqRequest, target: Target) -> Answer {
         let key = (request.payload.name(), request.payload.ns(), target);
-        let owner = self.owners.iter().find(|(own, _)| (own.0, own.1, own.2) == key);
+        let owner = self
+            .owners
+            .iter()
+            .find(|(own, _)| (own.0, own.1, own.2) == key);
         match owner {
             Some((_, owner)) => owner.handler.call(route, request).await,
             None => Err(StanzaError::new(StanzaCondition::ServiceUnavailable)),

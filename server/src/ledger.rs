@@ -100,13 +100,22 @@ impl Ledger {
     /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
     pub fn settle_all(&self, tokens: &mut Vec<Token>) {
         while let Some(token) = tokens.pop() {
-            let sender = self.shard(token.session).lock().get(&token.session).cloned();
+            let sender = self
+                .shard(token.session)
+                .lock()
+                .get(&token.session)
+                .cloned();
             let Some(sender) = sender else { continue };
             let settled = sender.with_managed(|managed| {
                 let was_congested = managed.is_congested();
-                (managed.settle(token.stanza), was_congested && !managed.is_congested())
+                (
+                    managed.settle(token.stanza),
+                    was_congested && !managed.is_congested(),
+                )
             });
-            let Some((settled, reads_again)) = settled else { continue };
+            let Some((settled, reads_again)) = settled else {
+                continue;
+            };
             match settled {
                 Settled::Nothing => {}
                 Settled::Owed => sender.enroll_now(),
@@ -120,7 +129,11 @@ impl Ledger {
 
     /// The sender's stanza goes to `more` further targets.
     pub fn expect(&self, token: Token, more: u16) {
-        let sender = self.shard(token.session).lock().get(&token.session).cloned();
+        let sender = self
+            .shard(token.session)
+            .lock()
+            .get(&token.session)
+            .cloned();
         if let Some(sender) = sender {
             sender.with_managed(|managed| managed.expect(token.stanza, more));
         }
@@ -134,7 +147,9 @@ impl Ledger {
         loop {
             let now = interval.tick().await;
             let ms = now.duration_since(started).as_millis();
-            self.clock.ms.store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+            self.clock
+                .ms
+                .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.sweep(&store).await;
         }
     }
@@ -167,7 +182,8 @@ impl Ledger {
         outlet.taken_off_list();
         outlet.with_kept(|managed, kept| {
             let mut look = |kept: &mut crate::c2s::resume::Kept| {
-                if kept.token.is_none() || kept.serial != 0 || kept.stanza.kind() == Kind::Presence {
+                if kept.token.is_none() || kept.serial != 0 || kept.stanza.kind() == Kind::Presence
+                {
                     return;
                 }
                 let old = now.saturating_sub(kept.at_ms) >= IN_FLIGHT_AFTER_MS;
@@ -227,8 +243,11 @@ fn with_kept<T>(
     mut f: impl FnMut(&mut crate::c2s::resume::Kept) -> T,
 ) -> Option<T> {
     outlet.with_kept(|managed, kept| {
-        let mut all =
-            managed.map(|managed| managed.kept_mut()).into_iter().flatten().chain(kept.iter_mut());
+        let mut all = managed
+            .map(|managed| managed.kept_mut())
+            .into_iter()
+            .flatten()
+            .chain(kept.iter_mut());
         all.find(|kept| kept.serial == serial).map(&mut f)
     })
 }

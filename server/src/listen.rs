@@ -53,7 +53,8 @@ impl ClientListener {
                         continue;
                     }
                     let place = Place::take(&open);
-                    let connection = serve(stream, peer, router.clone(), self.settings.clone(), place);
+                    let connection =
+                        serve(stream, peer, router.clone(), self.settings.clone(), place);
                     tasks.spawn("c2s", connection);
                 }
                 Err(error) => {

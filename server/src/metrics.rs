@@ -33,7 +33,11 @@ impl ByKind {
         let family = Family::<Labels, Counter>::default();
         registry.register(name, help, &["kind"], family.clone());
         let of = |kind| family.get_or_create(&[("kind", kind)]).clone();
-        Self { message: of("message"), presence: of("presence"), iq: of("iq") }
+        Self {
+            message: of("message"),
+            presence: of("presence"),
+            iq: of("iq"),
+        }
     }
 
     /// The counter of one kind.
@@ -62,7 +66,11 @@ impl ByResult {
         let family = Family::<Labels, Counter>::default();
         registry.register(name, help, &["result"], family.clone());
         let of = |result| family.get_or_create(&[("result", result)]).clone();
-        Self { ok: of("ok"), failed: of("failed"), timeout: of("timeout") }
+        Self {
+            ok: of("ok"),
+            failed: of("failed"),
+            timeout: of("timeout"),
+        }
     }
 }
 
@@ -112,7 +120,9 @@ impl HookMetrics {
 
     /// A handler failed.
     pub fn failed(&self, event: &'static str, module: &'static str) {
-        self.failures.get_or_create(&[("event", event), ("module", module)]).inc();
+        self.failures
+            .get_or_create(&[("event", event), ("module", module)])
+            .inc();
     }
 }
 
@@ -126,7 +136,9 @@ pub struct QueryMetrics {
 impl QueryMetrics {
     /// A statement took that long.
     pub fn observe(&self, query: &'static str, took: Duration, ok: bool) {
-        self.seconds.get_or_create(&[("query", query)]).observe(took.as_secs_f64());
+        self.seconds
+            .get_or_create(&[("query", query)])
+            .observe(took.as_secs_f64());
         if !ok {
             self.failures.get_or_create(&[("query", query)]).inc();
         }
@@ -233,7 +245,11 @@ impl Metrics {
                 "xmpp_router_stanzas_dropped_total",
                 "Stanzas discarded as the RFC asks",
             ),
-            sessions_opened: counter(registry, "xmpp_c2s_sessions_opened_total", "Sessions that began"),
+            sessions_opened: counter(
+                registry,
+                "xmpp_c2s_sessions_opened_total",
+                "Sessions that began",
+            ),
             sessions_closed: ByReason(reasons),
             sessions_detached: gauge(
                 registry,
@@ -322,7 +338,10 @@ fn hooks(registry: &mut Registry) -> Arc<HookMetrics> {
         Family::<PairLabels, Counter>::clone(&failures),
     );
     let of = |name: &&'static str| (*name, family.get_or_create(&[("event", *name)]).clone());
-    Arc::new(HookMetrics { seconds: EVENT_NAMES.iter().map(of).collect(), failures })
+    Arc::new(HookMetrics {
+        seconds: EVENT_NAMES.iter().map(of).collect(),
+        failures,
+    })
 }
 
 fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
@@ -340,5 +359,8 @@ fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
         &["query"],
         Family::<Labels, Counter>::clone(&failures),
     );
-    Arc::new(QueryMetrics { seconds: family, failures })
+    Arc::new(QueryMetrics {
+        seconds: family,
+        failures,
+    })
 }

@@ -219,6 +219,16 @@ impl<'a> Start<'a> {
         access: &'a crate::access::AccessRules,
         made: &'a mut Made,
     ) -> Self {
-        Self { module: "", host_type, domains, router, db, tasks, auth, access, made }
+        Self {
+            module: "",
+            host_type,
+            domains,
+            router,
+            db,
+            tasks,
+            auth,
+            access,
+            made,
+        }
     }
 }

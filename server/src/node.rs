@@ -14,12 +14,12 @@ use transport::ListenOptions;
 use crate::access::AccessRules;
 use crate::auth::{self, Auth};
 use crate::c2s::ListenerSettings;
+use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::Ledger;
 use crate::listen::ClientListener;
 use crate::metrics::Metrics;
 use crate::modules::{self, Made, ModulesConfig, Start};
-use crate::host::config::Acknowledge;
 use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
 use crate::storage::in_flight::InFlightStore;
@@ -140,33 +140,45 @@ impl Node {
         db.migrate().await?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
-        let router =
-            Router::new(ledger.clone(), metrics.clone(), router::Settings {
+        let router = Router::new(
+            ledger.clone(),
+            metrics.clone(),
+            router::Settings {
                 default_domain: plan.default_domain,
                 language: plan.language,
                 acknowledge: plan.acknowledge,
-            });
+            },
+        );
         observe_sessions(&mut registry, &router);
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
         router.set_hosts(Hosts::new(hosts));
 
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
-        late.tasks().spawn("ledger", until(late.clone(), ledger.run(in_flight)));
-        late.tasks().spawn("idle", until(late.clone(), idle::run(router.clone())));
+        late.tasks()
+            .spawn("ledger", until(late.clone(), ledger.run(in_flight)));
+        late.tasks()
+            .spawn("idle", until(late.clone(), idle::run(router.clone())));
 
         // Bind first …
         let listeners = bind_clients(plan.listeners)?;
         let metrics_socket = plan.metrics.map(bind_metrics).transpose()?;
-        let clients = listeners.iter().filter_map(|listener| listener.address().ok()).collect();
-        let metrics_address = metrics_socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        let clients = listeners
+            .iter()
+            .filter_map(|listener| listener.address().ok())
+            .collect();
+        let metrics_address = metrics_socket
+            .as_ref()
+            .and_then(|socket| socket.local_addr().ok());
         crate::api::control::serve(&plan.data_dir, &router, &late)
             .map_err(|(path, error)| StartError::Control { path, error })?;
         if let Some(socket) = metrics_socket {
             let exporter = Exporter::new(registry, readiness.clone());
             let end = late.clone();
             late.tasks().spawn("exporter", async move {
-                let served = exporter.serve(socket, async move { end.cancelled().await }).await;
+                let served = exporter
+                    .serve(socket, async move { end.cancelled().await })
+                    .await;
                 if let Err(error) = served {
                     warn!(%error, "exporter stopped");
                 }
@@ -196,7 +208,10 @@ impl Node {
 
     /// The certificates in use, to be read again on request.
     pub fn certificates(&self) -> Certificates {
-        Certificates { settings: self.settings.clone(), metrics: self.router.metrics.clone() }
+        Certificates {
+            settings: self.settings.clone(),
+            metrics: self.router.metrics.clone(),
+        }
     }
 
     /// Serves until the shutdown begins, then drains and stops everything in reverse.
@@ -225,7 +240,11 @@ pub struct Certificates {
 impl Certificates {
     /// Reads the files again; a bad file leaves the old ones in use. Open connections keep theirs.
     pub fn reload(&self) {
-        for tls in self.settings.iter().filter_map(|settings| settings.tls.as_ref()) {
+        for tls in self
+            .settings
+            .iter()
+            .filter_map(|settings| settings.tls.as_ref())
+        {
             match tls.reload() {
                 Ok(reloaded) => info!(?reloaded, "certificates read again"),
                 Err(error) => tracing::error!(%error, "certificates stay as they were"),
@@ -235,7 +254,10 @@ impl Certificates {
     }
 
     fn note_expiry(&self) {
-        let all = self.settings.iter().filter_map(|settings| settings.tls.as_ref());
+        let all = self
+            .settings
+            .iter()
+            .filter_map(|settings| settings.tls.as_ref());
         if let Some(first) = all.map(transport::ServerTls::earliest_expiry).min() {
             let left = first
                 .duration_since(std::time::SystemTime::now())
@@ -262,11 +284,15 @@ async fn until(end: Shutdown, work: impl Future<Output = ()>) {
 
 fn observe_sessions(registry: &mut Registry, router: &Arc<Router>) {
     let counted = Arc::downgrade(router);
-    registry.observe("xmpp_c2s_sessions", "Bound sessions of this node", move || {
-        counted.upgrade().map_or(0.0, |router| {
-            f64::from(u32::try_from(router.sessions.count()).unwrap_or(u32::MAX))
-        })
-    });
+    registry.observe(
+        "xmpp_c2s_sessions",
+        "Bound sessions of this node",
+        move || {
+            counted.upgrade().map_or(0.0, |router| {
+                f64::from(u32::try_from(router.sessions.count()).unwrap_or(u32::MAX))
+            })
+        },
+    );
 }
 
 async fn start_hosts(
@@ -275,7 +301,10 @@ async fn start_hosts(
     db: &Db,
     tasks: &Tasks,
 ) -> Result<Vec<Host>, StartError> {
-    let secret: Arc<[u8]> = SecretStore::new(db.clone()).load("scram_invented_salt").await?.into();
+    let secret: Arc<[u8]> = SecretStore::new(db.clone())
+        .load("scram_invented_salt")
+        .await?
+        .into();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let hashing = Arc::new(Semaphore::new((cores / 2).max(1)));
     let mut hosts = Vec::with_capacity(plans.len());
@@ -315,16 +344,26 @@ async fn start_hosts(
 fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartError> {
     let bind = |plan: ListenerPlan| {
         let address = plan.address;
-        let socket = transport::bind(address, &plan.options)
-            .map_err(|error| StartError::Listen { address, what: "clients", error })?;
-        Ok(ClientListener { socket, settings: Arc::new(plan.settings) })
+        let socket =
+            transport::bind(address, &plan.options).map_err(|error| StartError::Listen {
+                address,
+                what: "clients",
+                error,
+            })?;
+        Ok(ClientListener {
+            socket,
+            settings: Arc::new(plan.settings),
+        })
     };
     plans.into_iter().map(bind).collect()
 }
 
 fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
-    transport::bind(address, &ListenOptions::default())
-        .map_err(|error| StartError::Listen { address, what: "metrics", error })
+    transport::bind(address, &ListenOptions::default()).map_err(|error| StartError::Listen {
+        address,
+        what: "metrics",
+        error,
+    })
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so
@@ -338,12 +377,20 @@ async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), Star
         let mut done = Vec::with_capacity(rows.len());
         for row in rows {
             if let Some(stanza) = row.to_stanza() {
-                router.route(Delivery { stanza, token: None }).await;
+                router
+                    .route(Delivery {
+                        stanza,
+                        token: None,
+                    })
+                    .await;
                 router.metrics.ledger.in_flight_recovered.inc();
             }
             done.push(row.id);
         }
-        info!(stanzas = done.len(), "stanzas of an earlier run were routed");
+        info!(
+            stanzas = done.len(),
+            "stanzas of an earlier run were routed"
+        );
         store.delete(&done).await?;
     }
 }

@@ -230,7 +230,10 @@ impl Outlet {
         }
         let since = self.cut_since.load(Ordering::Relaxed);
         if inside_stanza != (since != 0) {
-            self.cut_since.store(if inside_stanza { now.max(1) } else { 0 }, Ordering::Relaxed);
+            self.cut_since.store(
+                if inside_stanza { now.max(1) } else { 0 },
+                Ordering::Relaxed,
+            );
         }
     }
 
@@ -239,7 +242,10 @@ impl Outlet {
         let now = self.ledger.clock.now_secs();
         let cut = self.cut_since.load(Ordering::Relaxed);
         let cut = if cut == 0 { 0 } else { now.saturating_sub(cut) };
-        (now.saturating_sub(self.heard_at.load(Ordering::Relaxed)), cut)
+        (
+            now.saturating_sub(self.heard_at.load(Ordering::Relaxed)),
+            cut,
+        )
     }
 
     /// Remembers an address that got directed presence. `false` if there are too many.
@@ -262,13 +268,20 @@ impl Outlet {
 
     /// Whether `to` (as it was addressed: bare or full) got directed presence.
     pub fn has_directed(&self, to: &Jid) -> bool {
-        self.state.lock().rare.as_ref().is_some_and(|rare| rare.directed.contains(to))
+        self.state
+            .lock()
+            .rare
+            .as_ref()
+            .is_some_and(|rare| rare.directed.contains(to))
     }
 
     /// All addresses that got directed presence; they are forgotten.
     pub fn take_directed(&self) -> HashSet<Jid> {
         let mut state = self.state.lock();
-        state.rare.as_mut().map_or_else(HashSet::new, |rare| std::mem::take(&mut rare.directed))
+        state
+            .rare
+            .as_mut()
+            .map_or_else(HashSet::new, |rare| std::mem::take(&mut rare.directed))
     }
 
     // ---- writing -----------------------------------------------------------------------------------------------
@@ -349,7 +362,11 @@ impl Outlet {
             self.set(Flag::Closed);
             return;
         }
-        if state.managed.as_ref().is_some_and(|managed| managed.is_over_limit()) {
+        if state
+            .managed
+            .as_ref()
+            .is_some_and(|managed| managed.is_over_limit())
+        {
             self.set(Flag::Closed);
             drop(state);
             self.ledger.metrics.outboxes_overrun.inc();
@@ -451,7 +468,13 @@ impl Outlet {
             return;
         }
         if state.managed.is_none() && kept_count > 0 {
-            settled.extend(state.rare().kept.drain(..kept_count).filter_map(|kept| kept.token));
+            settled.extend(
+                state
+                    .rare()
+                    .kept
+                    .drain(..kept_count)
+                    .filter_map(|kept| kept.token),
+            );
         }
     }
 
@@ -518,7 +541,13 @@ impl Outlet {
                 return Poll::Ready(Event::Order(order));
             }
             state.remember(cx);
-            (state.blocked, state.managed.as_ref().is_some_and(|managed| managed.is_congested()))
+            (
+                state.blocked,
+                state
+                    .managed
+                    .as_ref()
+                    .is_some_and(|managed| managed.is_congested()),
+            )
         };
         if self.has(Flag::Detached) {
             return Poll::Pending;
@@ -561,7 +590,10 @@ impl Outlet {
     /// Puts TLS on the connection; what is pushed from now on is encrypted.
     pub fn start_tls(&self, tls: Box<dyn TlsRecords>) {
         let mut state = self.state.lock();
-        debug_assert!(state.out.is_empty(), "plaintext is flushed before TLS starts");
+        debug_assert!(
+            state.out.is_empty(),
+            "plaintext is flushed before TLS starts"
+        );
         state.tls = Some(tls);
     }
 
@@ -578,14 +610,20 @@ impl Outlet {
         plain: &mut Vec<u8>,
     ) -> Result<Decrypted, TlsError> {
         let mut state = self.state.lock();
-        let Some(tls) = &mut state.tls else { return Ok(Decrypted::NotEncrypted) };
+        let Some(tls) = &mut state.tls else {
+            return Ok(Decrypted::NotEncrypted);
+        };
         let mut answer = Vec::new();
         let fed = tls.feed(received, plain, &mut answer);
         if !answer.is_empty() {
             self.write_records(&mut state, answer);
         }
         let fed = fed?;
-        Ok(if fed.peer_closed { Decrypted::Closed } else { Decrypted::Open })
+        Ok(if fed.peer_closed {
+            Decrypted::Closed
+        } else {
+            Decrypted::Open
+        })
     }
 
     /// Runs `f` on the TLS state, if there is one.
@@ -605,7 +643,9 @@ impl Outlet {
         }
         let count = self.socket.try_write(&bytes).unwrap_or(0);
         if count < bytes.len() {
-            state.refused.extend_from_slice(bytes.get(count..).unwrap_or_default());
+            state
+                .refused
+                .extend_from_slice(bytes.get(count..).unwrap_or_default());
             state.blocked = true;
             state.wake();
         }
@@ -694,7 +734,14 @@ impl Outlet {
         drop(state);
         let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
         let priority = self.priority.load(Ordering::Relaxed);
-        HandedOver { id: self.id(), managed, presence, priority, directed, flags }
+        HandedOver {
+            id: self.id(),
+            managed,
+            presence,
+            priority,
+            directed,
+            flags,
+        }
     }
 
     /// Puts the state of the resumed session in place, writes `greeting` (the `<resumed/>`), then what is
@@ -735,7 +782,11 @@ impl Outlet {
             all.extend(std::mem::take(&mut rare.kept));
             if let Some(waiting) = rare.installing.take() {
                 let now = self.ledger.clock.now_ms();
-                all.extend(waiting.into_iter().map(|(stanza, token)| Kept::new(stanza, token, now)));
+                all.extend(
+                    waiting
+                        .into_iter()
+                        .map(|(stanza, token)| Kept::new(stanza, token, now)),
+                );
             }
         }
         state.out = Vec::new();
@@ -829,7 +880,11 @@ impl State {
 
     /// Whom to wake: the session's task, which is nearly always the one remembered already.
     fn remember(&mut self, cx: &Context<'_>) {
-        if !self.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+        if !self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(cx.waker()))
+        {
             self.waker = Some(cx.waker().clone());
         }
     }
@@ -853,7 +908,12 @@ pub struct Batch {
 impl Batch {
     /// An empty batch.
     pub fn new(ledger: &Arc<Ledger>) -> Self {
-        Self { ledger: ledger.clone(), first: None, more: Vec::new(), settled: Vec::new() }
+        Self {
+            ledger: ledger.clone(),
+            first: None,
+            more: Vec::new(),
+            settled: Vec::new(),
+        }
     }
 
     /// Notes that a sender's stanza needs nothing more for this target.

@@ -149,7 +149,10 @@ impl Router {
 
     /// A scope for handlers.
     pub fn scope(self: &Arc<Self>) -> Route {
-        Route { router: self.clone(), batch: Batch::new(&self.ledger) }
+        Route {
+            router: self.clone(),
+            batch: Batch::new(&self.ledger),
+        }
     }
 
     /// Where a stanza for that address goes.
@@ -168,14 +171,20 @@ impl Router {
         if stanza.kind() != Kind::Message {
             return Err(delivery);
         }
-        let Some(to) = stanza.to() else { return Err(delivery) };
+        let Some(to) = stanza.to() else {
+            return Err(delivery);
+        };
         let hosts = self.hosts.load();
-        let Some(host) = hosts.find(to.domain()) else { return Err(delivery) };
+        let Some(host) = hosts.find(to.domain()) else {
+            return Err(delivery);
+        };
         if to.local().is_none() || !host.hooks.is_silent::<crate::hooks::DeliverLocal>() {
             return Err(delivery);
         }
         let session = local::only_session(&self.sessions, to, stanza.stanza_type());
-        let Some(session) = session else { return Err(delivery) };
+        let Some(session) = session else {
+            return Err(delivery);
+        };
         self.metrics.stanzas_delivered.message.inc();
         match session.push(delivery.stanza, delivery.token, batch) {
             crate::outlet::Pushed::Taken => Ok(()),
@@ -236,7 +245,9 @@ impl Route {
         let (Some(from), Some(payload)) = (stanza.from(), element.elements().next()) else {
             return self.bounce(delivery, &StanzaCondition::BadRequest.into());
         };
-        let to = stanza.to().map_or_else(|| from.to_bare().into(), JidRef::to_jid);
+        let to = stanza
+            .to()
+            .map_or_else(|| from.to_bare().into(), JidRef::to_jid);
         let request = IqRequest {
             stanza_type: stanza.stanza_type(),
             from: from.to_jid(),

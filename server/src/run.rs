@@ -45,12 +45,18 @@ pub fn node(start: &Start) -> ExitCode {
     if let Some(data_dir) = &start.data_dir {
         config.general.data_dir.clone_from(data_dir);
     }
-    let format = if start.log_json { Format::Json } else { Format::Text };
+    let format = if start.log_json {
+        Format::Json
+    } else {
+        Format::Text
+    };
     let logs = match daemon::logs::init(config.general.loglevel, format) {
         Ok(logs) => logs,
         Err(error) => return complain(&error.to_string()),
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(serve(&config, start.config.as_deref(), &logs)),
         Err(error) => Err(format!("the runtime could not be started: {error}")),
@@ -75,7 +81,9 @@ async fn serve(
     let mut reloads = Reloads::on_sighup().map_err(|error| format!("signals: {error}"))?;
     raise_limits();
     let plan = plan::of(config).map_err(|problem| problem.to_string())?;
-    let node = Node::start(plan, shutdown.clone()).await.map_err(|error| explain(&error))?;
+    let node = Node::start(plan, shutdown.clone())
+        .await
+        .map_err(|error| explain(&error))?;
     announce(&node, config);
     daemon::notify::notify_ready();
     daemon::notify::watchdog(&shutdown);

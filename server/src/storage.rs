@@ -394,6 +394,11 @@ impl Row<'_> {
         self.row.try_get(column).map_err(|_| self.corrupt(column))
     }
 
+    /// A whole number or NULL.
+    pub(crate) fn optional_integer(&self, column: usize) -> Result<Option<i64>, Error> {
+        self.row.try_get(column).map_err(|_| self.corrupt(column))
+    }
+
     /// A count or a size, which cannot be negative.
     pub(crate) fn count(&self, column: usize) -> Result<u64, Error> {
         u64::try_from(self.integer(column)?).map_err(|_| self.corrupt(column))

@@ -143,11 +143,13 @@ impl Catalogue {
 
     /// What is known of the option at this path. A section that only has known options is known itself.
     pub(super) fn option(&self, path: &OptionPath) -> Option<Known> {
+        self.find_option(&path.keys())
+    }
+
+    /// What is known of the option that this one repeats for one host type.
+    pub(super) fn repeated_option(&self, path: &OptionPath) -> Option<Known> {
         let keys = path.keys();
-        self.find_option(&keys).or_else(|| {
-            let keys = self.without_host_section(&keys)?;
-            self.find_option(keys)
-        })
+        self.find_option(self.without_host_section(&keys)?)
     }
 
     fn find_option(&self, keys: &[&str]) -> Option<Known> {
@@ -235,7 +237,7 @@ mod tests {
             ("modules.mod_mam", Some(Known::NotYet)),
             ("modules", Some(Known::NotYet)),
             ("modules.mod_mux", None),
-            ("host_config[2].modules.mod_muc", Some(Known::NotYet)),
+            ("host_config[2].modules.mod_muc", None),
             ("outgoing_pools.rdbms.default.strategy", Some(Known::NotYet)),
             ("outgoing_pools.rdbms.strategy", None),
             ("outgoing_pools.rdbms", None),
@@ -251,6 +253,8 @@ mod tests {
         for (path, expected) in rows {
             let path = OptionPath::default().join(path);
             assert_eq!(CATALOGUE.option(&path), expected, "{path}");
+            let repeated = OptionPath::default().join(&format!("host_config[2].{path}"));
+            assert_eq!(CATALOGUE.repeated_option(&repeated), expected, "{repeated}");
         }
     }
 

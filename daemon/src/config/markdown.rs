@@ -50,7 +50,7 @@ impl Page {
                     true => "required".into(),
                     false => default(option),
                 };
-                let meaning = one_line(option.text("description").unwrap_or_default());
+                let meaning = meaning(option);
                 self.line(&format!(
                     "| `{key}` | {} | {default} | {meaning} |",
                     kind(option)
@@ -172,6 +172,29 @@ fn range(schema: Schema<'_>) -> String {
         (_, true) => format!("{unit}, {min} to {max}"),
         (true, false) => format!("{unit}, at least {min}"),
         (false, false) => unit,
+    }
+}
+
+/// The description, and that of each word that may stand there.
+fn meaning(schema: Schema<'_>) -> String {
+    let mut text = one_line(schema.text("description").unwrap_or_default());
+    let words = schema.words().or_else(|| schema.items()?.words());
+    for (word, description) in words.into_iter().flatten() {
+        if !description.is_empty() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, " `{word}`: {}", lower_first(&one_line(description)));
+        }
+    }
+    text
+}
+
+fn lower_first(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(char::to_lowercase);
+    let is_name = text.chars().nth(1).is_some_and(char::is_uppercase);
+    match first {
+        Some(first) if !is_name => first.chain(chars).collect(),
+        _ => text.to_owned(),
     }
 }
 

@@ -202,6 +202,7 @@ impl Walk<'_> {
         path: OptionPath,
     ) {
         let name = key.get_ref();
+        let known = || self.catalogue.repeated_option(&path);
         let (message, hint) = if let Some(known) = self.catalogue.option(&path) {
             known_message(&format!("`{name}`"), known)
         } else if let Some(section) = self.global_section(&path) {
@@ -209,6 +210,8 @@ impl Walk<'_> {
                 format!("`{name}` holds for the whole node, not for one host type"),
                 format!("it belongs in `[{section}]`"),
             )
+        } else if let Some(known) = known() {
+            known_message(&format!("`{name}`"), known)
         } else {
             let ours = schema.properties().into_iter().flatten();
             let ours = ours.map(|(name, _)| name);

@@ -68,28 +68,63 @@ pub fn is_writable(text: &str) -> bool {
 /// The first character that is not written as it is: its index, what is written, and its bytes.
 fn first_special(text: &str, place: Place) -> Option<(usize, &'static str, usize)> {
     let bytes = text.as_bytes();
-    bytes.iter().enumerate().find_map(|(index, &byte)| {
-        let replacement = match (byte, place) {
-            (b'<', _) => "&lt;",
-            (b'>', _) => "&gt;",
-            (b'&', _) => "&amp;",
-            (b'\'', _) => "&apos;",
-            (b'"', _) => "&quot;",
-            (b'\r', _) => "&#xD;",
-            (b'\t', Place::Attribute) => "&#x9;",
-            (b'\n', Place::Attribute) => "&#xA;",
-            (b'\t' | b'\n' | b' '..=0xee, _) => return None,
-            (0xef, _) => {
-                let char = bytes.get(index..index.saturating_add(3));
-                return matches!(char, Some([_, 0xbf, 0xbe | 0xbf]))
-                    .then_some((index, "\u{fffd}", 3));
-            }
-            (0xf0.., _) => return None,
-            _ => "\u{fffd}",
-        };
-        Some((index, replacement, 1))
-    })
+    let mut from = 0;
+    loop {
+        let found = bytes.get(from..)?.iter().position(|&byte| {
+            ESCAPED
+                .get(usize::from(byte))
+                .is_none_or(|is_escaped| *is_escaped)
+        })?;
+        let index = from.saturating_add(found);
+        if let Some((replacement, length)) =
+            bytes.get(index..).and_then(|at| replacement(at, place))
+        {
+            return Some((index, replacement, length));
+        }
+        from = index.saturating_add(1);
+    }
 }
+
+/// What is written for the character at the start of `bytes`, if not itself, and its bytes.
+fn replacement(bytes: &[u8], place: Place) -> Option<(&'static str, usize)> {
+    let replacement = match (bytes, place) {
+        ([b'<', ..], _) => "&lt;",
+        ([b'>', ..], _) => "&gt;",
+        ([b'&', ..], _) => "&amp;",
+        ([b'\'', ..], _) => "&apos;",
+        ([b'"', ..], _) => "&quot;",
+        ([b'\r', ..], _) => "&#xD;",
+        ([b'\t', ..], Place::Attribute) => "&#x9;",
+        ([b'\n', ..], Place::Attribute) => "&#xA;",
+        ([b'\t' | b'\n', ..], Place::Text) => return None,
+        ([0xef, 0xbf, 0xbe | 0xbf, ..], _) => return Some(("\u{fffd}", 3)),
+        ([0..b' ', ..], _) => "\u{fffd}",
+        _ => return None,
+    };
+    Some((replacement, 1))
+}
+
+/// Bytes that may start a character which is not written as it is.
+const ESCAPED: [bool; 256] = {
+    let mut escaped = [false; 256];
+    let mut byte = 0;
+    while byte < escaped.len() {
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::indexing_slicing,
+            clippy::arithmetic_side_effects,
+            reason = "evaluated by the compiler, `byte` is below 256"
+        )]
+        {
+            escaped[byte] = matches!(
+                byte as u8,
+                0..b' ' | b'<' | b'>' | b'&' | b'\'' | b'"' | 0xef
+            );
+            byte += 1;
+        }
+    }
+    escaped
+};
 
 /// White space in XML (section 2.3).
 pub(crate) fn is_space(byte: u8) -> bool {
@@ -99,14 +134,19 @@ pub(crate) fn is_space(byte: u8) -> bool {
 /// UTF-8 `bytes` hold a character that XML 1.0 forbids: a control character, U+FFFE or U+FFFF.
 pub(crate) fn has_forbidden_character(bytes: &[u8]) -> bool {
     // No early exit: this form is compiled to vector instructions.
-    let has_control = bytes.iter().fold(false, |found, &byte| {
-        found | ((byte < b' ') & (byte != b'\t') & (byte != b'\n') & (byte != b'\r'))
+    let (control, wide) = bytes.iter().fold((0, 0), |(control, wide), &byte| {
+        let is_control = (byte < b' ') & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
+        (
+            control | u8::from(is_control),
+            wide | u8::from(byte == 0xef),
+        )
     });
-    has_control
-        || memchr::memchr_iter(0xef, bytes).any(|index| {
-            let last = index.saturating_add(2);
-            matches!(bytes.get(index..=last), Some([0xef, 0xbf, 0xbe | 0xbf]))
-        })
+    control != 0
+        || wide != 0
+            && memchr::memchr_iter(0xef, bytes).any(|index| {
+                let last = index.saturating_add(2);
+                matches!(bytes.get(index..=last), Some([0xef, 0xbf, 0xbe | 0xbf]))
+            })
 }
 
 fn is_xml_char(char: char) -> bool {

@@ -79,9 +79,11 @@ pub(crate) fn header(
     text: &str,
     index: &Index,
     stack: &Stack,
-    outside: Outside<'_>,
+    spilled: &[Box<str>],
 ) -> Result<(StreamHeader, Context), Fault> {
-    let name_of = |ns: Ns| outside.name(ns, text, &stack.spilled);
+    // Outside of the header there is nothing.
+    let outside = Outside::with_default("");
+    let name_of = |ns: Ns| outside.name(ns, text, spilled);
     if index.local.of(text) != "stream" {
         return Err(Fault::Condition(StreamCondition::BadFormat));
     }

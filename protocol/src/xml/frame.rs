@@ -238,7 +238,7 @@ impl<'a> Frame<'a> {
         let new_to = [new_to.as_deref().unwrap_or_default()];
         let name_end = self.index.name.end;
         let removed = |key| {
-            let whole = self.place(key)?.whole;
+            let whole = self.place(key)?.whole();
             Some(Edit::new(whole.start, whole.end, &[]))
         };
         let replaced_to = self

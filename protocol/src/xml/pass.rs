@@ -260,12 +260,22 @@ pub(crate) enum Key {
 /// Where one of them stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// With the white space before it; ends after the quote.
-    pub(crate) whole: Span,
+    /// Of the white space before it.
+    start: u32,
     /// Between the quotes.
     pub(crate) value: Span,
     /// The raw value has no reference and no white space but blanks.
     pub(crate) is_plain: bool,
+}
+
+impl Place {
+    /// With the white space before it and both quotes.
+    pub(crate) fn whole(self) -> Span {
+        Span {
+            start: self.start,
+            end: self.value.end.saturating_add(1),
+        }
+    }
 }
 
 /// What one pass found out about an element.
@@ -502,6 +512,11 @@ impl Pass<'_> {
 
     /// Checks a start tag and puts its element on the stack.
     fn open(&mut self, tag: &BytesStart<'_>, end: usize) -> Result<(), Fault> {
+        let content: &str = tag;
+        // Before all limits, as it is seen even before the tag is whole.
+        if memchr::memchr(b'<', content.as_bytes()).is_some() {
+            return Err(Fault::MALFORMED);
+        }
         let depth = self.stack.depth().saturating_add(1);
         let progress = &mut *self.progress;
         progress.elements = progress.elements.saturating_add(1);
@@ -511,12 +526,8 @@ impl Pass<'_> {
         if progress.elements > self.limits.elements_max {
             return Err(Fault::Limit("too many elements"));
         }
-        let content: &str = tag;
         // All offsets in the tag count from here: after its `<`.
         let start = (progress.offset as usize).saturating_add(1);
-        if memchr::memchr(b'<', content.as_bytes()).is_some() {
-            return Err(Fault::MALFORMED);
-        }
         let raw_name = tag.name();
         let name_bytes = raw_name.as_ref().len();
         let name = self.name(raw_name.as_ref())?;
@@ -533,7 +544,9 @@ impl Pass<'_> {
             name: span,
             default,
         });
-        self.attributes(tag, start, depth)?;
+        if content.len() > name_bytes {
+            self.attributes(tag, start, depth)?;
+        }
         let default = self.stack.default_inside();
         let ns = if name.prefix.is_empty() {
             default
@@ -633,11 +646,7 @@ impl Pass<'_> {
         self.stack.attributes.clear();
         let content: &str = tag;
         let name_bytes = tag.name().as_ref().len();
-        if content.len() == name_bytes {
-            return Ok(());
-        }
-        let has_references = memchr::memchr(b'&', content.as_bytes()).is_some();
-        let has_controls = memchr::memchr3(b'\t', b'\n', b'\r', content.as_bytes()).is_some();
+        let specials = Specials::of(content.get(name_bytes..).unwrap_or_default().as_bytes());
         let mut attributes = tag.attributes();
         let mut previous_end = name_bytes;
         let mut has_prefix = false;
@@ -657,7 +666,7 @@ impl Pass<'_> {
             }
             self.count_attribute(value)?;
             let name = self.name(key)?;
-            if has_references {
+            if specials.has_reference {
                 check_references(value)?;
             }
             let after = value_end.saturating_add(1);
@@ -665,9 +674,9 @@ impl Pass<'_> {
                 Span::new(start.saturating_add(from), start.saturating_add(to))
             };
             let place = Place {
-                whole: at(previous_end, after),
+                start: offset(start.saturating_add(previous_end)),
                 value: at(value_start, value_end),
-                is_plain: !(has_references || has_controls) || is_plain(value),
+                is_plain: !(specials.has_reference || specials.has_control) || is_plain(value),
             };
             previous_end = after;
             if key == "xmlns" {
@@ -838,6 +847,29 @@ impl Attribute {
             .of_bytes(bytes)
             .get(usize::from(self.prefix_bytes)..)
             .unwrap_or_default()
+    }
+}
+
+/// Which bytes that are rare there are somewhere in the attributes of a tag.
+#[derive(Clone, Copy, Debug)]
+struct Specials {
+    has_reference: bool,
+    has_control: bool,
+}
+
+impl Specials {
+    /// One look at all bytes, which the compiler turns into vector instructions.
+    fn of(bytes: &[u8]) -> Self {
+        let (reference, control) = bytes.iter().fold((0, 0), |(reference, control), &byte| {
+            (
+                reference | u8::from(byte == b'&'),
+                control | u8::from(byte < b' '),
+            )
+        });
+        Self {
+            has_reference: reference != 0,
+            has_control: control != 0,
+        }
     }
 }
 

@@ -77,6 +77,21 @@ impl Pending {
     }
 }
 
+impl Pending {
+    /// `byte` neither ends the token nor says anything of where its end may be.
+    #[inline]
+    pub(crate) fn is_quiet(self, byte: u8) -> bool {
+        match self {
+            Self::Unknown => false,
+            Self::Text => !matches!(byte, b'<' | b'&'),
+            Self::Reference => !matches!(byte, b';' | b'&' | b'<'),
+            Self::Tag(_) => !matches!(byte, b'<' | b'>' | b'\'' | b'"'),
+            Self::EndTag => !matches!(byte, b'<' | b'>'),
+            Self::Section | Self::Declaration => byte != b'>',
+        }
+    }
+}
+
 /// A `>` at or after `from` stands behind `before`, which itself stands at or after `content`.
 fn ends_with(token: &[u8], from: usize, before: &[u8], content: usize) -> bool {
     let new = token.get(from..).unwrap_or_default();

@@ -137,7 +137,12 @@ async fn run(router: &Arc<Router>, request: &Value) -> Result<Value, String> {
     let word = |key: &str| request.get(key).and_then(Value::as_str).unwrap_or_default();
     let (category, command) = (word("category"), word("command"));
     let empty = Map::new();
-    let args = Args(request.get("args").and_then(Value::as_object).unwrap_or(&empty));
+    let args = Args(
+        request
+            .get("args")
+            .and_then(Value::as_object)
+            .unwrap_or(&empty),
+    );
     let result = match (category, command) {
         ("account", "registerUser") => register_user(router, &args).await?,
         ("account", "importUsers") => import_users(router, &args).await?,
@@ -163,29 +168,50 @@ fn account(local: &str, domain: &str) -> Result<BareJid, String> {
 
 async fn register_user(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
     let account = account(args.text("username")?, args.text("domain")?)?;
-    let host = router.host(account.domain()).ok_or("this node does not serve that domain")?;
+    let host = router
+        .host(account.domain())
+        .ok_or("this node does not serve that domain")?;
     match host.auth.register(&account, args.text("password")?).await {
         Ok(()) => Ok(json!({
             "jid": account.as_str(),
             "message": format!("User {} successfully registered", account.as_str()),
         })),
-        Err(RegisterError::Exists) => Err(format!("the account {} exists already", account.as_str())),
+        Err(RegisterError::Exists) => {
+            Err(format!("the account {} exists already", account.as_str()))
+        }
         Err(error) => Err(error.to_string()),
     }
 }
 
 async fn count_users(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
     let domain = args.text("domain")?;
-    let host = router.host(domain).ok_or("this node does not serve that domain")?;
-    let count = host.auth.store().count(domain).await.map_err(|error| error.to_string())?;
+    let host = router
+        .host(domain)
+        .ok_or("this node does not serve that domain")?;
+    let count = host
+        .auth
+        .store()
+        .count(domain)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(json!(count))
 }
 
 async fn check_user(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
     let account = BareJid::parse(args.text("user")?).map_err(|error| error.to_string())?;
-    let host = router.host(account.domain()).ok_or("this node does not serve that domain")?;
-    let exists = host.auth.exists(&account).await.map_err(|error| error.to_string())?;
-    let message = if exists { "User exists" } else { "User does not exist" };
+    let host = router
+        .host(account.domain())
+        .ok_or("this node does not serve that domain")?;
+    let exists = host
+        .auth
+        .exists(&account)
+        .await
+        .map_err(|error| error.to_string())?;
+    let message = if exists {
+        "User exists"
+    } else {
+        "User does not exist"
+    };
     Ok(json!({ "exist": exists, "message": format!("{message}: {}", account.as_str()) }))
 }
 
@@ -193,22 +219,36 @@ async fn check_user(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, Stri
 async fn import_users(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
     let filename = args.text("filename")?;
     let too_large = format!("{filename} is larger than {IMPORT_BYTES_MAX} bytes");
-    let metadata = tokio::fs::metadata(filename).await.map_err(|e| format!("{filename}: {e}"))?;
+    let metadata = tokio::fs::metadata(filename)
+        .await
+        .map_err(|e| format!("{filename}: {e}"))?;
     if metadata.len() > IMPORT_BYTES_MAX {
         return Err(too_large);
     }
-    let text =
-        tokio::fs::read_to_string(filename).await.map_err(|e| format!("{filename}: {e}"))?;
+    let text = tokio::fs::read_to_string(filename)
+        .await
+        .map_err(|e| format!("{filename}: {e}"))?;
     let mut accounts = Vec::new();
     let mut refused = Vec::new();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (index, line) in text
+        .lines()
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         match import_line(router, line).await {
             Ok(account) => accounts.push(account),
             Err(reason) => refused.push(json!({ "line": index + 1, "reason": reason })),
         }
     }
-    let Some(host) = router.hosts().into_iter().next() else { return Err("no host".into()) };
-    let made = host.auth.store().create_many(accounts).await.map_err(|error| error.to_string())?;
+    let Some(host) = router.hosts().into_iter().next() else {
+        return Err("no host".into());
+    };
+    let made = host
+        .auth
+        .store()
+        .create_many(accounts)
+        .await
+        .map_err(|error| error.to_string())?;
     let created = made.iter().filter(|made| **made).count();
     Ok(json!({
         "status": "Completed",
@@ -220,17 +260,25 @@ async fn import_users(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, St
 
 async fn import_line(router: &Arc<Router>, line: &str) -> Result<NewAccount, String> {
     let mut fields = line.trim().splitn(3, ',');
-    let (Some(domain), Some(local), Some(password)) =
-        (fields.next(), fields.next(), fields.next())
+    let (Some(domain), Some(local), Some(password)) = (fields.next(), fields.next(), fields.next())
     else {
         return Err("expected domain,username,password".into());
     };
     let account = account(local, domain)?;
-    let host = router.host(account.domain()).ok_or("this node does not serve that domain")?;
-    let details = host.auth.new_details(password).await.map_err(|error| error.to_string())?;
+    let host = router
+        .host(account.domain())
+        .ok_or("this node does not serve that domain")?;
+    let details = host
+        .auth
+        .new_details(password)
+        .await
+        .map_err(|error| error.to_string())?;
     Ok(NewAccount {
         username: account.local().unwrap_or_default().to_owned(),
         domain: account.domain().to_owned(),
-        credentials: Credentials { password: String::new(), pass_details: Some(details) },
+        credentials: Credentials {
+            password: String::new(),
+            pass_details: Some(details),
+        },
     })
 }

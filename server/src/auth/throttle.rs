@@ -88,7 +88,10 @@ fn note<K: std::hash::Hash + Eq>(book: &Book<K>, key: K) {
             book.clear();
         }
     }
-    let failures = book.entry(key).or_insert(Failures { count: 0, last: now });
+    let failures = book.entry(key).or_insert(Failures {
+        count: 0,
+        last: now,
+    });
     if now.duration_since(failures.last) >= WINDOW {
         failures.count = 0;
     }
@@ -97,8 +100,12 @@ fn note<K: std::hash::Hash + Eq>(book: &Book<K>, key: K) {
 }
 
 fn delay_after(failures: u32) -> Duration {
-    let factor = 1_u32.checked_shl(failures.saturating_sub(1)).unwrap_or(u32::MAX);
-    DELAY_MIN.checked_mul(factor).map_or(DELAY_MAX, |delay| delay.min(DELAY_MAX))
+    let factor = 1_u32
+        .checked_shl(failures.saturating_sub(1))
+        .unwrap_or(u32::MAX);
+    DELAY_MIN
+        .checked_mul(factor)
+        .map_or(DELAY_MAX, |delay| delay.min(DELAY_MAX))
 }
 
 /// An IPv6 client owns at least a /64; an IPv4-mapped address is the IPv4 one.

@@ -61,7 +61,9 @@ fn parse(args: &[String]) -> Result<Request, String> {
         }
         Some(name) => name,
     };
-    let found = COMMANDS.iter().find(|other| other.category == category && other.name == name);
+    let found = COMMANDS
+        .iter()
+        .find(|other| other.category == category && other.name == name);
     let command = found.ok_or_else(|| {
         format!("{category} has no command {name:?}; `meerkatctl {category} --help` lists them")
     })?;
@@ -70,12 +72,20 @@ fn parse(args: &[String]) -> Result<Request, String> {
         if flag == "--help" || flag == "-h" {
             return Ok(Request::Help(help(|other| std::ptr::eq(other, command))));
         }
-        let name = flag.strip_prefix("--").filter(|name| command.args.contains(name));
+        let name = flag
+            .strip_prefix("--")
+            .filter(|name| command.args.contains(name));
         let name = name.ok_or_else(|| format!("{} has no argument {flag:?}", command.name))?;
-        let value = args.next().ok_or_else(|| format!("--{name} needs a value"))?;
+        let value = args
+            .next()
+            .ok_or_else(|| format!("--{name} needs a value"))?;
         values.insert(name.to_owned(), json!(value));
     }
-    if let Some(missing) = command.args.iter().find(|name| !values.contains_key(**name)) {
+    if let Some(missing) = command
+        .args
+        .iter()
+        .find(|name| !values.contains_key(**name))
+    {
         return Err(format!("--{missing} is missing: {}", usage(command)));
     }
     let request = json!({ "category": category, "command": command.name, "args": values });
@@ -83,7 +93,11 @@ fn parse(args: &[String]) -> Result<Request, String> {
 }
 
 fn usage(command: &Command) -> String {
-    let args: String = command.args.iter().map(|name| format!(" --{name} <{name}>")).collect();
+    let args: String = command
+        .args
+        .iter()
+        .map(|name| format!(" --{name} <{name}>"))
+        .collect();
     format!("meerkatctl {} {}{args}", command.category, command.name)
 }
 

@@ -146,7 +146,11 @@ impl Negotiation<'_> {
         if self.asked.as_deref().is_some_and(|asked| asked != domain) {
             return Err(StreamCondition::HostUnknown.into());
         }
-        let host = self.conn.router.host(&domain).ok_or(StreamCondition::HostUnknown)?;
+        let host = self
+            .conn
+            .router
+            .host(&domain)
+            .ok_or(StreamCondition::HostUnknown)?;
         self.asked = Some(domain.into());
         Ok(host)
     }
@@ -156,9 +160,18 @@ impl Negotiation<'_> {
         let from = self.asked.as_deref().unwrap_or(router.default_domain());
         let mut out = Vec::with_capacity(256);
         let id = secure_id();
-        let to = header.from.as_deref().and_then(|from| protocol::Jid::parse(from).ok());
+        let to = header
+            .from
+            .as_deref()
+            .and_then(|from| protocol::Jid::parse(from).ok());
         let to = to.as_ref().map(protocol::Jid::as_str);
-        ResponseHeader { from, to, id: &id, lang: router.language() }.write(&mut out);
+        ResponseHeader {
+            from,
+            to,
+            id: &id,
+            lang: router.language(),
+        }
+        .write(&mut out);
         self.conn.send(&out);
         self.header_sent = true;
     }
@@ -168,8 +181,14 @@ impl Negotiation<'_> {
             encrypted: self.encrypted,
             starttls_first: self.conn.listener.tls_mode == TlsMode::StartTlsRequired
                 && !self.encrypted,
-            exporter: self.handshake.as_ref().is_some_and(|h| h.exporter.is_some()),
-            end_point: self.handshake.as_ref().is_some_and(|h| h.end_point.is_some()),
+            exporter: self
+                .handshake
+                .as_ref()
+                .is_some_and(|h| h.exporter.is_some()),
+            end_point: self
+                .handshake
+                .as_ref()
+                .is_some_and(|h| h.end_point.is_some()),
         }
     }
 
@@ -250,7 +269,10 @@ impl Negotiation<'_> {
             ("response", ns::SASL) => self.fail_login(SaslFailure::NotAuthorized),
             ("abort", ns::SASL) => self.fail_login(SaslFailure::Aborted),
             ("resume" | "enable", ns::STREAM_MANAGEMENT) => {
-                self.conn.send(&super::session::failed(StanzaCondition::UnexpectedRequest, None));
+                self.conn.send(&super::session::failed(
+                    StanzaCondition::UnexpectedRequest,
+                    None,
+                ));
                 Ok(Step::Stay)
             }
             ("message" | "presence" | "iq", ns::CLIENT) => {
@@ -272,7 +294,10 @@ impl Negotiation<'_> {
             }
             ("resume", ns::STREAM_MANAGEMENT) => self.resume(&element).await,
             ("enable", ns::STREAM_MANAGEMENT) => {
-                self.conn.send(&super::session::failed(StanzaCondition::UnexpectedRequest, None));
+                self.conn.send(&super::session::failed(
+                    StanzaCondition::UnexpectedRequest,
+                    None,
+                ));
                 Ok(Step::Stay)
             }
             ("iq", ns::CLIENT) if element.child("session", ns::SESSION).is_some() => {
@@ -309,7 +334,8 @@ impl Negotiation<'_> {
 
     async fn start_tls(&mut self) -> Result<Step, End> {
         if !self.may_start_tls() {
-            self.conn.send(b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+            self.conn
+                .send(b"<failure xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
             return Err(End::Closed);
         }
         if self.conn.has_unparsed() {
@@ -318,7 +344,8 @@ impl Negotiation<'_> {
                 .with_text("nothing may follow <starttls/> before the handshake")
                 .into());
         }
-        self.conn.send(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
+        self.conn
+            .send(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
         self.conn.flush_all().await?;
         self.handshake(AcceptKind::StartTls).await?;
         self.conn.reader.restart();
@@ -327,7 +354,9 @@ impl Negotiation<'_> {
 
     async fn handshake(&mut self, kind: AcceptKind) -> Result<(), End> {
         let tls = self.conn.listener.tls.as_ref().map(|tls| tls.accept(kind));
-        let Some(tls) = tls else { return Err(StreamCondition::InternalServerError.into()) };
+        let Some(tls) = tls else {
+            return Err(StreamCondition::InternalServerError.into());
+        };
         self.conn.outlet.start_tls(tls);
         let done = timeout(HANDSHAKE_TIMEOUT, async {
             while self.conn.outlet.with_tls(|tls| tls.is_handshaking()) == Some(true) {
@@ -348,7 +377,11 @@ impl Negotiation<'_> {
                 return Err(End::Lost);
             }
         };
-        self.handshake = self.conn.outlet.with_tls(|tls| tls.take_handshake()).flatten();
+        self.handshake = self
+            .conn
+            .outlet
+            .with_tls(|tls| tls.take_handshake())
+            .flatten();
         self.encrypted = true;
         Ok(())
     }
@@ -370,10 +403,19 @@ impl Negotiation<'_> {
             let router = self.conn.router.clone();
             let from = self.asked.as_deref().unwrap_or(router.default_domain());
             let id = secure_id();
-            ResponseHeader { from, to: None, id: &id, lang: router.language() }.write(&mut out);
+            ResponseHeader {
+                from,
+                to: None,
+                id: &id,
+                lang: router.language(),
+            }
+            .write(&mut out);
         }
         if let Some(error) = error {
-            self.conn.router.metrics.reject(crate::metrics::Surface::Stream, error.condition);
+            self.conn
+                .router
+                .metrics
+                .reject(crate::metrics::Surface::Stream, error.condition);
             error.write(&mut out);
         }
         out.extend_from_slice(protocol::stream::STREAM_END);
@@ -384,7 +426,9 @@ impl Negotiation<'_> {
     /// What this stream offers, and so accepts.
     fn mechanisms(&self) -> Vec<Mechanism> {
         let allowed = self.conn.listener.allowed_methods.as_deref();
-        self.host.as_ref().map_or_else(Vec::new, |host| host.auth.offered(self.offer(), allowed))
+        self.host
+            .as_ref()
+            .map_or_else(Vec::new, |host| host.auth.offered(self.offer(), allowed))
     }
 }
 
@@ -394,5 +438,9 @@ fn major_version(text: &str) -> Option<u32> {
     let is_number = |part: &str| {
         (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
-    if is_number(major) && is_number(minor) { major.parse().ok() } else { None }
+    if is_number(major) && is_number(minor) {
+        major.parse().ok()
+    } else {
+        None
+    }
 }

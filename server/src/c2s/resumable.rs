@@ -23,16 +23,23 @@ impl Resumable {
     /// somebody else's take the same steps and give the same answer.
     pub fn claim(&self, id: &str, account: &str) -> Option<SessionRef> {
         let mut by_id = self.by_id.lock();
-        let is_owner = by_id.get(id).is_some_and(|session| session.jid().bare_str() == account);
+        let is_owner = by_id
+            .get(id)
+            .is_some_and(|session| session.jid().bare_str() == account);
         if is_owner { by_id.remove(id) } else { None }
     }
 
     /// The session has ended.
     pub fn forget_session(&self, session: &SessionRef) {
-        let id = session.with_managed(|managed| managed.resume_id.clone()).flatten();
+        let id = session
+            .with_managed(|managed| managed.resume_id.clone())
+            .flatten();
         if let Some(id) = id {
             let mut by_id = self.by_id.lock();
-            if by_id.get(&*id).is_some_and(|other| Arc::ptr_eq(other, session)) {
+            if by_id
+                .get(&*id)
+                .is_some_and(|other| Arc::ptr_eq(other, session))
+            {
                 by_id.remove(&*id);
             }
         }

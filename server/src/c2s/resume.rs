@@ -44,7 +44,13 @@ pub struct Kept {
 impl Kept {
     /// A stanza that was pushed now.
     pub fn new(stanza: Stanza, token: Option<Token>, at_ms: u64) -> Self {
-        Self { stanza, token, at_ms, serial: 0, row: None }
+        Self {
+            stanza,
+            token,
+            at_ms,
+            serial: 0,
+            row: None,
+        }
     }
 }
 
@@ -157,7 +163,9 @@ impl Managed {
     /// A full outbox whose `<r/>` has been unanswered for too long.
     pub fn is_overdue(&self, now_ms: u64) -> bool {
         self.outbox.len() > self.settings.buffer_max
-            && self.asked_at_ms.is_some_and(|at| now_ms.saturating_sub(at) > ACK_WAIT_MS_MAX)
+            && self
+                .asked_at_ms
+                .is_some_and(|at| now_ms.saturating_sub(at) > ACK_WAIT_MS_MAX)
     }
 
     /// The client says it has handled `h` stanzas. Calls `done` with each that is acknowledged.
@@ -168,7 +176,9 @@ impl Managed {
     ) -> Result<(), HandledCountTooHigh> {
         let count = h.wrapping_sub(self.acked) as usize;
         if count > self.outbox.len() {
-            let sent = self.acked.wrapping_add(u32::try_from(self.outbox.len()).unwrap_or(0));
+            let sent = self
+                .acked
+                .wrapping_add(u32::try_from(self.outbox.len()).unwrap_or(0));
             return Err(HandledCountTooHigh { h, sent });
         }
         for kept in self.outbox.drain(..count) {
@@ -247,7 +257,9 @@ impl Managed {
 
     /// One target is done with the stanza.
     pub fn settle(&mut self, stanza: u32) -> Settled {
-        let Some(targets) = self.slot(stanza) else { return Settled::Nothing };
+        let Some(targets) = self.slot(stanza) else {
+            return Settled::Nothing;
+        };
         *targets = targets.saturating_sub(1);
         let before = self.settled;
         while self.pending.front() == Some(&0) {
@@ -282,7 +294,11 @@ impl Managed {
     /// What `h` may say now.
     pub fn tellable(&self) -> u32 {
         // `seen` lags behind only after a resumption, while the client repeats what we already had.
-        if self.seen.wrapping_sub(self.settled) < u32::MAX / 2 { self.settled } else { self.seen }
+        if self.seen.wrapping_sub(self.settled) < u32::MAX / 2 {
+            self.settled
+        } else {
+            self.seen
+        }
     }
 
     /// Appends `<a/>`. What is settled later is told without being asked again.

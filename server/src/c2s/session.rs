@@ -70,11 +70,7 @@ impl Session {
     }
 
     /// Goes on with the settings of another connection.
-    pub(super) fn take_connection(
-        &mut self,
-        listener: &ListenerSettings,
-        lang: Option<Box<str>>,
-    ) {
+    pub(super) fn take_connection(&mut self, listener: &ListenerSettings, lang: Option<Box<str>>) {
         self.shaper = Shaper::new(listener);
         self.lang = lang;
     }
@@ -149,7 +145,11 @@ impl Session {
 
     /// Handles what one read brought, then flushes once.
     async fn handle_all(&mut self, received: Received) -> Option<Outcome> {
-        let Received { mut items, mut end, bytes: _ } = received;
+        let Received {
+            mut items,
+            mut end,
+            bytes: _,
+        } = received;
         for item in items.drain(..) {
             match self.handle_now(item) {
                 ControlFlow::Continue(None) => {}
@@ -176,7 +176,9 @@ impl Session {
     fn handle_now(&mut self, item: Incoming) -> ControlFlow<End, Option<Slow>> {
         match item {
             Incoming::Stanza(stanza) => {
-                let Some(token) = self.count() else { return ControlFlow::Continue(None) };
+                let Some(token) = self.count() else {
+                    return ControlFlow::Continue(None);
+                };
                 self.router.metrics.stanzas_received.of(stanza.kind()).inc();
                 let delivery = Delivery { stanza, token };
                 if delivery.stanza.kind() == Kind::Message
@@ -211,7 +213,10 @@ impl Session {
             None => Some(None),
             Some(None) => None,
             Some(Some(stanza)) => {
-                let token = Token { session: id, stanza };
+                let token = Token {
+                    session: id,
+                    stanza,
+                };
                 if self.router.acknowledge() == Acknowledge::Routed {
                     // Settled by standing anywhere at all: at the end of this batch.
                     self.batch.settle(Some(token));
@@ -250,10 +255,15 @@ impl Session {
     }
 
     async fn message(&mut self, delivery: Delivery) {
-        let mut event = UserSendMessage { stanza: delivery.stanza };
+        let mut event = UserSendMessage {
+            stanza: delivery.stanza,
+        };
         let host = self.host.clone();
         let flow = host.hooks.run(self, &mut event).await;
-        let delivery = Delivery { stanza: event.stanza, token: delivery.token };
+        let delivery = Delivery {
+            stanza: event.stanza,
+            token: delivery.token,
+        };
         match flow {
             ControlFlow::Continue(()) => self.route(delivery).await,
             ControlFlow::Break(halt) => self.halt(delivery, &halt),
@@ -262,10 +272,15 @@ impl Session {
 
     async fn presence(&mut self, delivery: Delivery) {
         let token = delivery.token;
-        let mut event = UserSendPresence { stanza: delivery.stanza };
+        let mut event = UserSendPresence {
+            stanza: delivery.stanza,
+        };
         let host = self.host.clone();
         let flow = host.hooks.run(self, &mut event).await;
-        let delivery = Delivery { stanza: event.stanza, token };
+        let delivery = Delivery {
+            stanza: event.stanza,
+            token,
+        };
         match flow {
             ControlFlow::Continue(()) if delivery.stanza.to().is_some() => {
                 self.route(delivery).await;
@@ -277,8 +292,10 @@ impl Session {
     }
 
     async fn iq(&mut self, delivery: Delivery) {
-        let is_request =
-            matches!(delivery.stanza.stanza_type(), StanzaType::Get | StanzaType::Set);
+        let is_request = matches!(
+            delivery.stanza.stanza_type(),
+            StanzaType::Get | StanzaType::Set
+        );
         match own_target(self, &delivery.stanza) {
             Some(_) if !is_request => self.batch.settle(delivery.token),
             Some(_) if delivery.stanza.payload() == Some(("session", ns::SESSION)) => {
@@ -298,10 +315,15 @@ impl Session {
                 route.answer(&host, delivery, target, session).await;
             }
             None => {
-                let mut event = UserSendIq { stanza: delivery.stanza };
+                let mut event = UserSendIq {
+                    stanza: delivery.stanza,
+                };
                 let host = self.host.clone();
                 let flow = host.hooks.run(self, &mut event).await;
-                let delivery = Delivery { stanza: event.stanza, token: delivery.token };
+                let delivery = Delivery {
+                    stanza: event.stanza,
+                    token: delivery.token,
+                };
                 match flow {
                     ControlFlow::Continue(()) => self.route(delivery).await,
                     ControlFlow::Break(halt) => self.halt(delivery, &halt),
@@ -325,7 +347,8 @@ impl Session {
             "enable" => ControlFlow::Continue(Some(Slow::Enable(Box::new(element.clone())))),
             "r" => {
                 let mut answer = Vec::new();
-                self.outlet.with_managed(|managed| managed.append_answer(&mut answer));
+                self.outlet
+                    .with_managed(|managed| managed.append_answer(&mut answer));
                 self.outlet.push_bytes(&answer, &mut self.batch);
                 ControlFlow::Continue(None)
             }
@@ -343,7 +366,12 @@ impl Session {
         let Some(h) = element.attr("h").and_then(parse_h) else {
             return ControlFlow::Break(StreamCondition::BadFormat.into());
         };
-        let Self { outlet, batch, router, .. } = self;
+        let Self {
+            outlet,
+            batch,
+            router,
+            ..
+        } = self;
         let result = outlet.with_managed(|managed| {
             managed.acknowledge(h, |kept| {
                 batch.settle(kept.token);
@@ -381,7 +409,9 @@ impl Session {
             let failed = failed(StanzaCondition::UnexpectedRequest, None);
             return self.outlet.push_bytes(&failed, &mut self.batch);
         }
-        self.router.ledger.add(self.outlet.id(), self.outlet.clone());
+        self.router
+            .ledger
+            .add(self.outlet.id(), self.outlet.clone());
         let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
         if let Some(id) = &resume_id {
             let max = settings.resume_timeout_secs;
@@ -421,7 +451,10 @@ impl Session {
         self.outlet
             .with_managed(|managed| {
                 let secs = u64::from(managed.settings().resume_timeout_secs);
-                managed.resume_id.is_some().then(|| Duration::from_secs(secs))
+                managed
+                    .resume_id
+                    .is_some()
+                    .then(|| Duration::from_secs(secs))
             })
             .flatten()
     }
@@ -472,7 +505,10 @@ impl Session {
         self.router.sessions.remove(&self.outlet);
         let kept = self.outlet.take_kept();
         let host = self.host.clone();
-        let _ = host.hooks.run(&mut *self, &mut SessionClosed { reason }).await;
+        let _ = host
+            .hooks
+            .run(&mut *self, &mut SessionClosed { reason })
+            .await;
         for kept in kept {
             self.reroute(kept).await;
         }
@@ -489,7 +525,9 @@ impl Session {
         }
         let mut out = Vec::new();
         if let End::Error(error) | End::Ordered(error, _) = end {
-            self.router.metrics.reject(crate::metrics::Surface::Stream, error.condition);
+            self.router
+                .metrics
+                .reject(crate::metrics::Surface::Stream, error.condition);
             error.write(&mut out);
         }
         // The last `<a/>` (XEP-0198 section 5): what is settled now is not sent again.
@@ -508,7 +546,9 @@ impl Session {
     /// A stanza that was sent and never acknowledged (XEP-0198 section 6, RFC 6121 section 8.5.3.2): messages go to
     /// another resource or the offline store, requests are answered with an error, presence is dropped.
     async fn reroute(&mut self, kept: Kept) {
-        let Kept { stanza, token, row, .. } = kept;
+        let Kept {
+            stanza, token, row, ..
+        } = kept;
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {
@@ -543,7 +583,9 @@ enum Slow {
 
 /// Who answers an IQ that is addressed to nobody, the own account or the domain; `None`: somebody else.
 fn own_target(session: &Session, stanza: &Stanza) -> Option<Target> {
-    let Some(to) = stanza.to() else { return Some(Target::Account) };
+    let Some(to) = stanza.to() else {
+        return Some(Target::Account);
+    };
     if to.as_str() == session.outlet.jid().bare_str() {
         return Some(Target::Account);
     }
@@ -553,20 +595,19 @@ fn own_target(session: &Session, stanza: &Stanza) -> Option<Target> {
     is_server.then_some(Target::Server)
 }
 
-fn with_stamp<T>(
-    outlet: &SessionRef,
-    lang: Option<&str>,
-    f: impl FnOnce(&Stamp<'_>) -> T,
-) -> T {
+fn with_stamp<T>(outlet: &SessionRef, lang: Option<&str>, f: impl FnOnce(&Stamp<'_>) -> T) -> T {
     let jid = outlet.jid();
     let is_ours = |by: &str| {
         by == jid.domain()
             || by == jid.bare_str()
-            || Jid::parse(by).is_ok_and(|by| {
-                by.as_str() == jid.domain() || by.as_str() == jid.bare_str()
-            })
+            || Jid::parse(by)
+                .is_ok_and(|by| by.as_str() == jid.domain() || by.as_str() == jid.bare_str())
     };
-    f(&Stamp { from: jid.as_ref(), lang, is_ours: &is_ours })
+    f(&Stamp {
+        from: jid.as_ref(),
+        lang,
+        is_ours: &is_ours,
+    })
 }
 
 /// `<failed/>` of XEP-0198, with `h` where it is still known.

@@ -21,7 +21,11 @@ impl Shaper {
     /// A full bucket, if the listener has a rate.
     pub(super) fn new(listener: &ListenerSettings) -> Option<Box<Self>> {
         let rate = f64::from(listener.shaper_rate?.max(1));
-        Some(Box::new(Self { rate, saved: rate * f64::from(BURST_SECS), at: Instant::now() }))
+        Some(Box::new(Self {
+            rate,
+            saved: rate * f64::from(BURST_SECS),
+            at: Instant::now(),
+        }))
     }
 
     /// Takes bytes that have been read. Returns how long not to read, if the bucket is empty.
@@ -42,7 +46,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_debt_is_paid_at_the_rate() {
-        let mut shaper = Shaper { rate: 1_000.0, saved: 4_000.0, at: Instant::now() };
+        let mut shaper = Shaper {
+            rate: 1_000.0,
+            saved: 4_000.0,
+            at: Instant::now(),
+        };
         assert_eq!(shaper.spend(4_000), None);
         assert_eq!(shaper.spend(2_000), Some(Duration::from_secs(2)));
         tokio::time::advance(Duration::from_secs(3)).await;

@@ -27,7 +27,10 @@ impl Needs {
 
     /// That module, with whatever settings.
     pub fn module(key: &'static str) -> Self {
-        Self { modules: vec![Need::Any(key)], services: Vec::new() }
+        Self {
+            modules: vec![Need::Any(key)],
+            services: Vec::new(),
+        }
     }
 }
 
@@ -60,14 +63,22 @@ pub fn resolve(file: &ModulesConfig, services: &[&str]) -> Result<ModulesConfig,
         }
     }
     for (asker, needs) in config.needs() {
-        for service in needs.services.iter().filter(|service| !services.contains(service)) {
+        for service in needs
+            .services
+            .iter()
+            .filter(|service| !services.contains(service))
+        {
             findings.push(format!(
                 "{asker} needs the service {service}: add [services.{service}] or remove [modules.{asker}]"
             ));
         }
     }
     findings.dedup();
-    if findings.is_empty() { Ok(config) } else { Err(findings) }
+    if findings.is_empty() {
+        Ok(config)
+    } else {
+        Err(findings)
+    }
 }
 
 fn add(
@@ -88,10 +99,14 @@ fn add(
                 "the file".to_owned()
             } else {
                 let first = askers.iter().find(|(module, _)| *module == key);
-                first.map_or_else(|| "another module".to_owned(), |(_, asker)| (*asker).to_owned())
+                first.map_or_else(
+                    || "another module".to_owned(),
+                    |(_, asker)| (*asker).to_owned(),
+                )
             };
-            let finding =
-                format!("{asker} and {other} ask for {key} with different settings: make them equal");
+            let finding = format!(
+                "{asker} and {other} ask for {key} with different settings: make them equal"
+            );
             if !findings.contains(&finding) {
                 findings.push(finding);
             }

@@ -1,5 +1,9 @@
 //! tmp
 pub use super::config::Presence as Config;
 use super::{Needs, Start, StartError};
-pub fn needs(_c: &Config) -> Needs { Needs::none() }
-pub async fn start(_c: Config, _s: &mut Start<'_>) -> Result<(), StartError> { Ok(()) }
+pub fn needs(_c: &Config) -> Needs {
+    Needs::none()
+}
+pub async fn start(_c: Config, _s: &mut Start<'_>) -> Result<(), StartError> {
+    Ok(())
+}

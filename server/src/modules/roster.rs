@@ -3,5 +3,9 @@ pub mod store;
 pub mod subscription;
 pub use super::config::Roster as Config;
 use super::{Needs, Start, StartError};
-pub fn needs(_c: &Config) -> Needs { Needs::none() }
-pub async fn start(_c: Config, _s: &mut Start<'_>) -> Result<(), StartError> { Ok(()) }
+pub fn needs(_c: &Config) -> Needs {
+    Needs::none()
+}
+pub async fn start(_c: Config, _s: &mut Start<'_>) -> Result<(), StartError> {
+    Ok(())
+}

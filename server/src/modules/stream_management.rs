@@ -19,7 +19,8 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
         buffer_max: config.outbox_max(),
         ack_freq: config.ack_freq,
         ack: config.ack,
-        resume_timeout_secs: u32::try_from(config.resume_timeout.duration().as_secs()).unwrap_or(u32::MAX),
+        resume_timeout_secs: u32::try_from(config.resume_timeout.duration().as_secs())
+            .unwrap_or(u32::MAX),
     });
     start.stream_feature(Element::new("sm", ns::STREAM_MANAGEMENT));
     Ok(())

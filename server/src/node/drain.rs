@@ -45,7 +45,9 @@ pub async fn sessions(router: &Arc<Router>, settings: &Settings, shutdown: &Shut
     info!(sessions = total, "draining");
     let share = match settings.sessions_per_sec {
         0 => total,
-        per_sec => usize::try_from(per_sec.div_ceil(STEPS_PER_SEC)).unwrap_or(total).max(1),
+        per_sec => usize::try_from(per_sec.div_ceil(STEPS_PER_SEC))
+            .unwrap_or(total)
+            .max(1),
     };
     let deadline = Instant::now() + settings.grace;
     let mut steps = interval(Duration::from_secs(1) / STEPS_PER_SEC);
@@ -71,7 +73,10 @@ pub async fn sessions(router: &Arc<Router>, settings: &Settings, shutdown: &Shut
         }
     }
     if told < total {
-        warn!(told, total, "drain is out of time, the rest is told at once");
+        warn!(
+            told,
+            total, "drain is out of time, the rest is told at once"
+        );
         for session in router.sessions.all() {
             session.order(Order::Close(settings.error(), "drained"));
         }

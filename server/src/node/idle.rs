@@ -48,7 +48,10 @@ fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
             .with_text("too many stanzas wait for an acknowledgement");
         session.order(Order::Close(error, "unacknowledged"));
     } else if cut > STANZA_SECS_MAX {
-        session.order(Order::Close(StreamCondition::ConnectionTimeout.into(), "slow_stanza"));
+        session.order(Order::Close(
+            StreamCondition::ConnectionTimeout.into(),
+            "slow_stanza",
+        ));
     } else if quiet > QUIET_SECS + ANSWER_SECS {
         session.order(Order::Lost);
     } else if quiet > QUIET_SECS && !session.set(Flag::Asked) {

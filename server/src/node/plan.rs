@@ -64,11 +64,20 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
     let domains: Vec<Box<str>> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
     let listener =
         |listener: &C2sListener| client_listener(listener, &config.shaper, data_dir, &domains);
-    let metrics = config.listen.http.iter().find(|http| !http.handlers.mongoose_prometheus_handler.is_empty());
+    let metrics = config
+        .listen
+        .http
+        .iter()
+        .find(|http| !http.handlers.mongoose_prometheus_handler.is_empty());
     Ok(NodePlan {
         storage: Place::File(config.database().connection.database),
         data_dir: data_dir.clone(),
-        listeners: config.listen.c2s.iter().map(listener).collect::<Result<_, _>>()?,
+        listeners: config
+            .listen
+            .c2s
+            .iter()
+            .map(listener)
+            .collect::<Result<_, _>>()?,
         metrics: metrics.map(crate::listen::config::HttpListener::address),
         hosts,
         default_domain: domain(config.general.default_domain())?,
@@ -77,7 +86,11 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
         drain: drain::Settings {
             grace: config.general.shutdown_grace(),
             sessions_per_sec: config.general.shutdown_sessions_per_sec,
-            see_other_host: config.general.shutdown_see_other_host.as_deref().map(Into::into),
+            see_other_host: config
+                .general
+                .shutdown_see_other_host
+                .as_deref()
+                .map(Into::into),
         },
     })
 }
@@ -85,24 +98,41 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
 /// The directory holds keys and passwords: nobody else looks into it.
 fn make_private_dir(path: &Path) -> Result<(), Problem> {
     use std::os::unix::fs::DirBuilderExt as _;
-    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|error| Problem::DataDir { path: path.to_owned(), error })
+    let made = std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(path);
+    made.map_err(|error| Problem::DataDir {
+        path: path.to_owned(),
+        error,
+    })
 }
 
 fn domain(text: &str) -> Result<Box<str>, Problem> {
-    prepare_domain(text).map(Into::into).map_err(|_| Problem::Domain(text.to_owned()))
+    prepare_domain(text)
+        .map(Into::into)
+        .map_err(|_| Problem::Domain(text.to_owned()))
 }
 
 fn host(settings: &HostSettings) -> Result<HostPlan, Problem> {
     let host_type = || settings.host_type.clone();
     // No service is there yet that a module could need.
-    let modules = needs::resolve(&settings.modules, &[])
-        .map_err(|findings| Problem::Modules { host_type: host_type(), findings })?;
-    let access = AccessRules::new(&settings.acl, &settings.access)
-        .map_err(|bad| Problem::Access { host_type: host_type(), reason: bad.to_string() })?;
+    let modules = needs::resolve(&settings.modules, &[]).map_err(|findings| Problem::Modules {
+        host_type: host_type(),
+        findings,
+    })?;
+    let access =
+        AccessRules::new(&settings.acl, &settings.access).map_err(|bad| Problem::Access {
+            host_type: host_type(),
+            reason: bad.to_string(),
+        })?;
     Ok(HostPlan {
         host_type: settings.host_type.as_str().into(),
-        domains: settings.domains.iter().map(|text| domain(text)).collect::<Result<_, _>>()?,
+        domains: settings
+            .domains
+            .iter()
+            .map(|text| domain(text))
+            .collect::<Result<_, _>>()?,
         auth: auth(&settings.auth),
         modules,
         access,
@@ -116,7 +146,10 @@ fn auth(config: &Auth) -> AuthSettings {
         MethodWord::Anonymous => Method::Anonymous,
         MethodWord::Dummy => {
             let dummy = config.dummy.clone().unwrap_or_default();
-            Method::Dummy { base_ms: dummy.base_time.0, variance_ms: dummy.variance.0 }
+            Method::Dummy {
+                base_ms: dummy.base_time.0,
+                variance_ms: dummy.variance.0,
+            }
         }
     };
     let mechanism = |word: &crate::auth::config::Mechanism| match word.scram() {
@@ -127,7 +160,12 @@ fn auth(config: &Auth) -> AuthSettings {
     AuthSettings {
         methods: config.methods().into_iter().map(method).collect(),
         mechanisms: config.sasl_mechanisms.iter().map(mechanism).collect(),
-        hashes: config.password.hash.iter().map(|hash| hash.scram()).collect(),
+        hashes: config
+            .password
+            .hash
+            .iter()
+            .map(|hash| hash.scram())
+            .collect(),
         iterations: config.password.scram_iterations,
         users_max: match config.max_users_per_domain {
             OrInfinity::Value(users_max) => Some(users_max),
@@ -142,25 +180,36 @@ fn client_listener(
     data_dir: &Path,
     domains: &[Box<str>],
 ) -> Result<ListenerPlan, Problem> {
-    let tls = config.tls.as_ref().map(|tls| server_tls(tls, data_dir, domains)).transpose()?;
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|tls| server_tls(tls, data_dir, domains))
+        .transpose()?;
     let tls_mode = match config.tls.as_ref().map(|tls| tls.mode) {
         None => TlsMode::None,
         Some(TlsWord::Tls) => TlsMode::Direct,
         Some(TlsWord::Starttls) => TlsMode::StartTls,
         Some(TlsWord::StarttlsRequired) => TlsMode::StartTlsRequired,
     };
-    let rate = config.shaper().and_then(|name| shapers.get(name)).map(|shaper| shaper.max_rate);
+    let rate = config
+        .shaper()
+        .and_then(|name| shapers.get(name))
+        .map(|shaper| shaper.max_rate);
     let allowed = config.allowed_auth_methods.as_ref();
     Ok(ListenerPlan {
         address: config.address(),
-        options: ListenOptions { backlog: config.backlog, reuse_port: config.reuse_port },
+        options: ListenOptions {
+            backlog: config.backlog,
+            reuse_port: config.reuse_port,
+        },
         settings: ListenerSettings {
             tls_mode,
             tls,
             state_timeout: config.state_timeout(),
             stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
             access: config.access.as_str().into(),
-            allowed_methods: allowed.map(|words| words.iter().map(|word| method_kind(*word)).collect()),
+            allowed_methods: allowed
+                .map(|words| words.iter().map(|word| method_kind(*word)).collect()),
             shaper_rate: rate.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
             backwards_compatible_session: config.backwards_compatible_session,
             bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
@@ -193,7 +242,10 @@ fn server_tls(
         },
         (None, _) => {
             let made = daemon::self_signed(data_dir, domains).map_err(|error| problem(&error))?;
-            transport::CertificatePaths { cert: made.cert, key: made.key }
+            transport::CertificatePaths {
+                cert: made.cert,
+                key: made.key,
+            }
         }
     };
     let version = |word: &VersionWord| match word {

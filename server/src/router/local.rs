@@ -19,7 +19,10 @@ pub(super) fn only_session(
 ) -> Option<SessionRef> {
     sessions.with_account(to.bare_str(), |sessions| {
         if to.resource().is_some() {
-            return sessions.iter().find(|session| session.jid().as_str() == to.as_str()).cloned();
+            return sessions
+                .iter()
+                .find(|session| session.jid().as_str() == to.as_str())
+                .cloned();
         }
         if !goes_to_available(stanza_type) {
             return None;
@@ -34,7 +37,10 @@ pub(super) fn only_session(
 
 /// Types of messages to a bare address that available sessions get.
 fn goes_to_available(stanza_type: StanzaType) -> bool {
-    matches!(stanza_type, StanzaType::Normal | StanzaType::Chat | StanzaType::Headline)
+    matches!(
+        stanza_type,
+        StanzaType::Normal | StanzaType::Chat | StanzaType::Headline
+    )
 }
 
 /// A session of negative priority gets nothing that is addressed to the bare address.
@@ -62,9 +68,15 @@ impl Route {
             return Some(delivery);
         }
         let to = delivery.stanza.to()?.to_bare();
-        let mut event = DeliverLocal { stanza: delivery.stanza, to };
+        let mut event = DeliverLocal {
+            stanza: delivery.stanza,
+            to,
+        };
         let flow = host.hooks.run(self, &mut event).await;
-        let delivery = Delivery { stanza: event.stanza, token: delivery.token };
+        let delivery = Delivery {
+            stanza: event.stanza,
+            token: delivery.token,
+        };
         match flow {
             ControlFlow::Continue(()) => Some(delivery),
             ControlFlow::Break(halt) => {
@@ -85,7 +97,9 @@ impl Route {
     // ---- messages
 
     async fn message(&mut self, host: &Arc<Host>, delivery: Delivery) {
-        let Some(to) = delivery.stanza.to() else { return self.settle(delivery.token) };
+        let Some(to) = delivery.stanza.to() else {
+            return self.settle(delivery.token);
+        };
         let stanza_type = delivery.stanza.stanza_type();
         if to.resource().is_some() {
             if let Some(session) = self.router.sessions.find(to) {
@@ -112,7 +126,11 @@ impl Route {
 
     /// Pushes to one session; gives the delivery back if that is closed.
     fn push(&mut self, session: &SessionRef, delivery: Delivery) -> Option<Delivery> {
-        self.router.metrics.stanzas_delivered.of(delivery.stanza.kind()).inc();
+        self.router
+            .metrics
+            .stanzas_delivered
+            .of(delivery.stanza.kind())
+            .inc();
         match session.push(delivery.stanza, delivery.token, &mut self.batch) {
             Pushed::Taken => None,
             Pushed::Closed(stanza, token) => Some(Delivery { stanza, token }),
@@ -127,7 +145,10 @@ impl Route {
         }
         let mut taken = false;
         for session in takers {
-            let copy = Delivery { stanza: stanza.clone(), token };
+            let copy = Delivery {
+                stanza: stanza.clone(),
+                token,
+            };
             match self.push(session, copy) {
                 None => taken = true,
                 Some(refused) => self.settle(refused.token),
@@ -150,10 +171,17 @@ impl Route {
         let Some(to) = delivery.stanza.to().map(JidRef::to_bare) else {
             return self.settle(delivery.token);
         };
-        let mut event = OfflineMessage { stanza: delivery.stanza, to, stored: false };
+        let mut event = OfflineMessage {
+            stanza: delivery.stanza,
+            to,
+            stored: false,
+        };
         let flow = host.hooks.run(self, &mut event).await;
         let stored = event.stored;
-        let delivery = Delivery { stanza: event.stanza, token: delivery.token };
+        let delivery = Delivery {
+            stanza: event.stanza,
+            token: delivery.token,
+        };
         match flow {
             ControlFlow::Break(halt) => self.halt(delivery, &halt),
             ControlFlow::Continue(()) if stored => self.settle(delivery.token),
@@ -175,7 +203,9 @@ impl Route {
     // ---- presence
 
     async fn presence(&mut self, host: &Arc<Host>, delivery: Delivery) {
-        let Some(to) = delivery.stanza.to() else { return self.settle(delivery.token) };
+        let Some(to) = delivery.stanza.to() else {
+            return self.settle(delivery.token);
+        };
         let is_availability = matches!(
             delivery.stanza.stanza_type(),
             StanzaType::Available | StanzaType::Unavailable | StanzaType::Error
@@ -191,9 +221,15 @@ impl Route {
                 None => self.settle(delivery.token),
             };
         }
-        let mut event = AccountPresence { stanza: delivery.stanza, to: account };
+        let mut event = AccountPresence {
+            stanza: delivery.stanza,
+            to: account,
+        };
         let flow = host.hooks.run(self, &mut event).await;
-        let delivery = Delivery { stanza: event.stanza, token: delivery.token };
+        let delivery = Delivery {
+            stanza: event.stanza,
+            token: delivery.token,
+        };
         match flow {
             ControlFlow::Break(Halt::Drop) => self.settle(delivery.token),
             ControlFlow::Break(Halt::Bounce(error)) => self.bounce(delivery, &error),
@@ -206,7 +242,10 @@ impl Route {
         let mut takers = self.router.sessions.of_account(to.as_str());
         takers.retain(|session| session.priority().is_some());
         for session in &takers {
-            let copy = Delivery { stanza: delivery.stanza.clone(), token: None };
+            let copy = Delivery {
+                stanza: delivery.stanza.clone(),
+                token: None,
+            };
             let _closed = self.push(session, copy);
         }
         self.settle(delivery.token);
@@ -215,9 +254,13 @@ impl Route {
     // ---- IQ
 
     async fn iq(&mut self, host: &Arc<Host>, delivery: Delivery) {
-        let Some(to) = delivery.stanza.to() else { return self.settle(delivery.token) };
-        let is_request =
-            matches!(delivery.stanza.stanza_type(), StanzaType::Get | StanzaType::Set);
+        let Some(to) = delivery.stanza.to() else {
+            return self.settle(delivery.token);
+        };
+        let is_request = matches!(
+            delivery.stanza.stanza_type(),
+            StanzaType::Get | StanzaType::Set
+        );
         if to.resource().is_none() {
             if is_request {
                 return self.answer(host, delivery, Target::Account, None).await;
@@ -234,7 +277,10 @@ impl Route {
             None => Some(delivery),
         };
         if let Some(delivery) = refused {
-            self.bounce(delivery, &StanzaError::new(StanzaCondition::ServiceUnavailable));
+            self.bounce(
+                delivery,
+                &StanzaError::new(StanzaCondition::ServiceUnavailable),
+            );
         }
     }
 
@@ -246,14 +292,17 @@ impl Route {
         delivery: &Delivery,
         session: &SessionRef,
     ) -> bool {
-        let Some(from) = delivery.stanza.from() else { return false };
-        if from.bare_str() == session.jid().bare_str()
-            || host.hooks.is_silent::<MaySeePresence>()
-        {
+        let Some(from) = delivery.stanza.from() else {
+            return false;
+        };
+        if from.bare_str() == session.jid().bare_str() || host.hooks.is_silent::<MaySeePresence>() {
             return true;
         }
-        let mut event =
-            MaySeePresence { from: from.to_jid(), session: session.clone(), allowed: false };
+        let mut event = MaySeePresence {
+            from: from.to_jid(),
+            session: session.clone(),
+            allowed: false,
+        };
         let flow = host.hooks.run(self, &mut event).await;
         flow.is_continue() && event.allowed
     }

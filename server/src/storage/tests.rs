@@ -36,7 +36,7 @@ impl Folder {
     }
 
     /// What a start finds after this process was killed now: the files as the kernel has them.
-    fn copy_as_if_killed(&self) -> Self {
+    pub(crate) fn copy_as_if_killed(&self) -> Self {
         let copy = Self::new();
         std::fs::copy(self.path(), copy.path()).expect("copy the database");
         std::fs::copy(self.log_path(), copy.log_path()).expect("copy the log");

@@ -36,7 +36,9 @@ impl Negotiation<'_> {
         let Some(account) = self.account.clone() else {
             return Err(StreamCondition::NotAuthorized.into());
         };
-        let wanted = bind.child("resource", ns::BIND).map(|resource| resource.text().into_owned());
+        let wanted = bind
+            .child("resource", ns::BIND)
+            .map(|resource| resource.text().into_owned());
         let made = || secure_id().chars().take(RESOURCE_BYTES).collect();
         let resource: String = wanted.filter(|text| !text.is_empty()).unwrap_or_else(made);
         let Ok(jid) = account.with_resource(&resource) else {
@@ -60,7 +62,11 @@ impl Negotiation<'_> {
     async fn enter_table(&mut self, jid: &FullJid) {
         let Some(host) = &self.host else { return };
         let sessions_max = self.conn.router.sessions_max(&host.access, jid.as_ref());
-        let displaced = self.conn.router.sessions.add(&self.conn.outlet, sessions_max);
+        let displaced = self
+            .conn
+            .router
+            .sessions
+            .add(&self.conn.outlet, sessions_max);
         if let Some(evicted) = displaced.evicted {
             evicted.order(Order::Close(
                 StreamError::new(StreamCondition::PolicyViolation)
@@ -112,10 +118,14 @@ impl Negotiation<'_> {
     }
 
     async fn take_over(&mut self, previd: &str, h: u32) -> Result<Option<Box<Session>>, End> {
-        let Some(account) = self.account.clone() else { return Ok(None) };
+        let Some(account) = self.account.clone() else {
+            return Ok(None);
+        };
         let router = self.conn.router.clone();
         // Claimed at once: of two that try, one gets it.
-        let Some(old) = router.resumable.claim(previd, account.as_str()) else { return Ok(None) };
+        let Some(old) = router.resumable.claim(previd, account.as_str()) else {
+            return Ok(None);
+        };
         let (sender, session) = oneshot::channel();
         old.order(Order::HandOver(sender));
         let Ok(Ok(mut session)) = timeout(HAND_OVER_TIMEOUT, session).await else {
@@ -126,7 +136,10 @@ impl Negotiation<'_> {
         new.begin_install();
         let mut handed = session.outlet.hand_over(&new);
         let replaced = router.sessions.replace(&session.outlet, &new);
-        debug_assert!(replaced, "a session that is handed over stands in the table");
+        debug_assert!(
+            replaced,
+            "a session that is handed over stands in the table"
+        );
         let Some(managed) = handed.managed.as_mut() else {
             return Err(StreamCondition::InternalServerError.into());
         };

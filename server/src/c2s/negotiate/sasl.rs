@@ -14,7 +14,10 @@ impl Negotiation<'_> {
     pub(super) async fn authenticate(&mut self, element: &Element) -> Result<Step, End> {
         let name = element.attr("mechanism").unwrap_or_default();
         let offered = self.mechanisms();
-        let Some(mechanism) = offered.into_iter().find(|mechanism| mechanism.name() == name) else {
+        let Some(mechanism) = offered
+            .into_iter()
+            .find(|mechanism| mechanism.name() == name)
+        else {
             let failure = if name == "PLAIN" && !self.encrypted {
                 SaslFailure::EncryptionRequired
             } else {
@@ -23,7 +26,11 @@ impl Negotiation<'_> {
             return self.fail_login(failure);
         };
         let text = element.text();
-        let initial = if text.is_empty() { None } else { Some(text.into_owned()) };
+        let initial = if text.is_empty() {
+            None
+        } else {
+            Some(text.into_owned())
+        };
         let result = self.attempt(mechanism, initial).await?;
         match result {
             Ok((account, last)) => self.succeed(mechanism, account, last),
@@ -79,8 +86,8 @@ impl Negotiation<'_> {
 
     /// The account of a given user name, if it can be one and nobody else is meant.
     fn account_of(&self, name: &str, authzid: Option<&str>) -> Result<BareJid, SaslFailure> {
-        let account =
-            BareJid::from_parts(Some(name), self.domain()).map_err(|_| SaslFailure::NotAuthorized)?;
+        let account = BareJid::from_parts(Some(name), self.domain())
+            .map_err(|_| SaslFailure::NotAuthorized)?;
         match authzid {
             None | Some("") => Ok(account),
             Some(other) => match BareJid::parse(other) {
@@ -94,7 +101,9 @@ impl Negotiation<'_> {
         let fields = plain::parse(message)?;
         let account = self.account_of(fields.authcid, fields.authzid)?;
         self.admit(&account).await?;
-        let Some(host) = self.host.clone() else { return Err(SaslFailure::NotAuthorized) };
+        let Some(host) = self.host.clone() else {
+            return Err(SaslFailure::NotAuthorized);
+        };
         match host.auth.check_password(&account, fields.password).await {
             Ok(true) => Ok((account, None)),
             Ok(false) => self.refuse(&account),
@@ -105,7 +114,9 @@ impl Negotiation<'_> {
     fn anonymous(&self) -> Result<(BareJid, Option<Vec<u8>>), SaslFailure> {
         let local = secure_id().to_ascii_lowercase();
         let account = BareJid::from_parts(Some(&local), self.domain());
-        account.map(|account| (account, None)).map_err(|_| SaslFailure::TemporaryAuthFailure)
+        account
+            .map(|account| (account, None))
+            .map_err(|_| SaslFailure::TemporaryAuthFailure)
     }
 
     async fn scram(
@@ -114,8 +125,13 @@ impl Negotiation<'_> {
         plus: bool,
         message: &[u8],
     ) -> Result<Result<(BareJid, Option<Vec<u8>>), SaslFailure>, End> {
-        let Some(host) = self.host.clone() else { return Ok(Err(SaslFailure::NotAuthorized)) };
-        let plus_offered = self.mechanisms().iter().any(|offered| offered.binds_channel());
+        let Some(host) = self.host.clone() else {
+            return Ok(Err(SaslFailure::NotAuthorized));
+        };
+        let plus_offered = self
+            .mechanisms()
+            .iter()
+            .any(|offered| offered.binds_channel());
         let started = ScramServer::start(hash, plus, plus_offered, message);
         let mut scram = match started {
             Ok(scram) => scram,
@@ -133,7 +149,11 @@ impl Negotiation<'_> {
         {
             return Ok(Err(failure));
         }
-        let keys = match host.auth.scram_keys(hash, account.as_ref(), scram.username()).await {
+        let keys = match host
+            .auth
+            .scram_keys(hash, account.as_ref(), scram.username())
+            .await
+        {
             Ok(keys) => keys,
             Err(error) => return Ok(Err(unavailable(&error))),
         };
@@ -143,8 +163,8 @@ impl Negotiation<'_> {
             Err(failure) => return Ok(Err(failure)),
         };
         let binding = self.binding_data(scram.channel_binding());
-        let last = decode_base64(&response)
-            .and_then(|message| scram.finish(&message, binding.as_deref()));
+        let last =
+            decode_base64(&response).and_then(|message| scram.finish(&message, binding.as_deref()));
         Ok(match (last, account) {
             (Ok(last), Some(account)) => Ok((account, Some(last))),
             (Err(SaslFailure::NotAuthorized), Some(account)) => self.refuse(&account),
@@ -163,7 +183,12 @@ impl Negotiation<'_> {
 
     /// Makes a guesser wait, or sends it away.
     async fn admit(&mut self, account: &BareJid) -> Result<(), SaslFailure> {
-        match self.conn.router.throttle.admit(account.as_str(), self.conn.peer) {
+        match self
+            .conn
+            .router
+            .throttle
+            .admit(account.as_str(), self.conn.peer)
+        {
             Verdict::Go => Ok(()),
             Verdict::Wait(delay) => {
                 tokio::time::sleep(delay).await;
@@ -174,7 +199,10 @@ impl Negotiation<'_> {
     }
 
     fn refuse<T>(&self, account: &BareJid) -> Result<T, SaslFailure> {
-        self.conn.router.throttle.failed(account.as_str(), self.conn.peer);
+        self.conn
+            .router
+            .throttle
+            .failed(account.as_str(), self.conn.peer);
         Err(SaslFailure::NotAuthorized)
     }
 

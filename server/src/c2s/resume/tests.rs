@@ -3,14 +3,20 @@ use protocol::{Element, Stanza, ns};
 
 use super::*;
 
-const SETTINGS: Settings =
-    Settings { buffer_max: 100, ack_freq: 1, ack: true, resume_timeout_secs: 600 };
+const SETTINGS: Settings = Settings {
+    buffer_max: 100,
+    ack_freq: 1,
+    ack: true,
+    resume_timeout_secs: 600,
+};
 /// Three stanzas before the wrap.
 const NEAR_WRAP: u32 = u32::MAX - 2;
 
 fn message() -> Stanza {
     let body = Element::new("body", ns::CLIENT).with_text("hi");
-    let element = Element::new("message", ns::CLIENT).with_attr("to", "a@b").with_child(body);
+    let element = Element::new("message", ns::CLIENT)
+        .with_attr("to", "a@b")
+        .with_child(body);
     Stanza::from_element(&element).expect("a good message")
 }
 
@@ -19,7 +25,10 @@ fn kept(stanza: u32) -> Kept {
 }
 
 fn starts() -> [Managed; 2] {
-    [Managed::new(SETTINGS, None), Managed::starting_at(SETTINGS, None, NEAR_WRAP)]
+    [
+        Managed::new(SETTINGS, None),
+        Managed::starting_at(SETTINGS, None, NEAR_WRAP),
+    ]
 }
 
 #[test]
@@ -160,12 +169,21 @@ fn what_is_not_acknowledged_is_sent_again_in_order() {
     assert_eq!(out, [one.bytes(), one.bytes()].concat());
     out.clear();
     managed.append_nonzas(&mut out, 0);
-    assert_eq!(out, b"<r xmlns='urn:xmpp:sm:3'/>", "the new stream asks anew");
+    assert_eq!(
+        out, b"<r xmlns='urn:xmpp:sm:3'/>",
+        "the new stream asks anew"
+    );
 }
 
 #[test]
 fn a_full_outbox_gives_the_client_time_and_then_ends() {
-    let mut managed = Managed::new(Settings { buffer_max: 2, ..SETTINGS }, None);
+    let mut managed = Managed::new(
+        Settings {
+            buffer_max: 2,
+            ..SETTINGS
+        },
+        None,
+    );
     for stanza in 0..3 {
         managed.keep(kept(stanza));
     }
@@ -182,7 +200,9 @@ fn a_full_outbox_gives_the_client_time_and_then_ends() {
 #[test]
 fn a_client_with_too_many_unsettled_stanzas_is_not_read() {
     let mut managed = Managed::new(SETTINGS, None);
-    let numbers: Vec<u32> = (0..UNSETTLED_MAX).filter_map(|_| managed.receive()).collect();
+    let numbers: Vec<u32> = (0..UNSETTLED_MAX)
+        .filter_map(|_| managed.receive())
+        .collect();
     assert!(managed.is_congested());
     managed.settle(numbers[0]);
     assert!(!managed.is_congested());
