@@ -11,6 +11,7 @@ fn peer() -> Peer {
         .map(|name| name.to_string_lossy().into_owned())
         .as_deref()
     {
+        None | Some("meerkat") => Peer::Meerkat,
         Some("prosody") => Peer::Prosody,
         other => panic!("unknown SCENARIO_PEER {other:?}"),
     }
