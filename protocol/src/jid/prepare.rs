@@ -3,37 +3,40 @@ use std::borrow::Cow;
 use std::net::Ipv6Addr;
 
 use idna::uts46::{AsciiDenyList, Hyphens, Uts46};
-use precis_profiles::precis_core::profile::PrecisFastInvocation;
-use precis_profiles::{OpaqueString, UsernameCaseMapped};
 
+use super::precis::{enforce_opaque, enforce_username};
 use super::{JidError, PART_BYTES_MAX};
 
 /// Longest password in bytes, before and after preparation. A longer one is refused before it is hashed.
 pub const PASSWORD_BYTES_MAX: usize = 1_024;
 
-/// Longest part that is looked at, in bytes. Preparation may shorten a part (composition, compatibility forms,
-/// `xn--`), but by no more than this factor in any honest spelling; longer input is not worth the work.
-const RAW_PART_BYTES_MAX: usize = 4 * PART_BYTES_MAX;
+/// Longest part that is looked at, in bytes. Preparation may shorten a part, at most to a third (fullwidth forms); what
+/// is longer is refused without more work.
+const RAW_PART_BYTES_MAX: usize = 3 * PART_BYTES_MAX;
 
 /// Longest label of a domain in bytes, as an A-label (RFC 1035 section 2.3.4, RFC 5890 section 2.3.2.1).
 const LABEL_BYTES_MAX: usize = 63;
 
-/// How often a profile is applied before a text that keeps changing is refused (RFC 8264 section 7).
-const PASSES_MAX: u32 = 4;
-
 /// Prepares a local part (RFC 7622 section 3.3, UsernameCaseMapped).
 pub fn prepare_local(text: &str) -> Result<Cow<'_, str>, JidError> {
-    let prepared = if !text.is_ascii() {
-        Cow::Owned(enforce::<UsernameCaseMapped>(text, RAW_PART_BYTES_MAX).ok_or(JidError::Local)?)
-    } else if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
-        Cow::Owned(text.to_ascii_lowercase())
+    // One pass for the usual name; bytes above ASCII are left to PRECIS.
+    let is_normal =
+        |byte: u8| is_allowed_in_local(byte) && byte.is_ascii() && !byte.is_ascii_uppercase();
+    if is_part_length(text) && all_bytes(text, is_normal) {
+        return Ok(Cow::Borrowed(text));
+    }
+    if text.len() > RAW_PART_BYTES_MAX {
+        return Err(JidError::Local);
+    }
+    let prepared = if text.is_ascii() {
+        text.to_ascii_lowercase()
     } else {
-        Cow::Borrowed(text)
+        enforce_username(text).ok_or(JidError::Local)?
     };
     // Checked afterwards, since fullwidth forms are mapped to the very characters that are forbidden.
-    let allowed = prepared.bytes().all(is_allowed_in_local);
-    if allowed && is_part_length(&prepared) {
-        Ok(prepared)
+    let allowed = is_part_length(&prepared) && prepared.bytes().all(is_allowed_in_local);
+    if allowed {
+        Ok(Cow::Owned(prepared))
     } else {
         Err(JidError::Local)
     }
@@ -70,6 +73,11 @@ pub fn prepare_password(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
+/// Looks at every byte, also after one that is wrong: without the early end, the loop is a few vector instructions.
+fn all_bytes(text: &str, is_right: impl Fn(u8) -> bool) -> bool {
+    text.bytes().fold(true, |all, byte| all & is_right(byte))
+}
+
 fn is_part_length(prepared: &str) -> bool {
     (1..=PART_BYTES_MAX).contains(&prepared.len())
 }
@@ -85,11 +93,15 @@ fn is_allowed_in_local(byte: u8) -> bool {
 /// A domain of LDH labels in lower case, none of them an A-label: what nearly all domains are.
 fn is_normal_hostname(text: &str) -> bool {
     let mut label_bytes = 0_usize;
+    let mut has_two_hyphens = false;
     let mut previous = b'.';
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'0'..=b'9' => label_bytes = label_bytes.saturating_add(1),
-            b'-' if previous != b'.' => label_bytes = label_bytes.saturating_add(1),
+            b'-' if previous != b'.' => {
+                has_two_hyphens |= previous == b'-';
+                label_bytes = label_bytes.saturating_add(1);
+            }
             b'.' if previous != b'.' && previous != b'-' => label_bytes = 0,
             _ => return false,
         }
@@ -99,11 +111,8 @@ fn is_normal_hostname(text: &str) -> bool {
         previous = byte;
     }
     // An empty text ends with the `.` before it, so to say.
-    previous != b'.' && previous != b'-' && text.len() <= PART_BYTES_MAX && !has_a_label(text)
-}
-
-fn has_a_label(text: &str) -> bool {
-    text.contains("xn--") && text.split('.').any(|label| label.starts_with("xn--"))
+    let is_whole = previous != b'.' && previous != b'-' && text.len() <= PART_BYTES_MAX;
+    is_whole && !(has_two_hyphens && text.split('.').any(|label| label.starts_with("xn--")))
 }
 
 /// Any other spelling of a domain: upper case, final dot, U-labels, A-labels, IPv6 in brackets.
@@ -143,26 +152,15 @@ fn is_label(label: &str) -> bool {
 
 /// OpaqueString, with a fast path; may return the empty text if it was given one.
 fn prepare_opaque(text: &str, raw_bytes_max: usize) -> Option<Cow<'_, str>> {
-    if text.is_ascii() {
-        let allowed =
-            text.len() <= raw_bytes_max && text.bytes().all(|byte| matches!(byte, b' '..=b'~'));
-        return allowed.then_some(Cow::Borrowed(text));
-    }
-    enforce::<OpaqueString>(text, raw_bytes_max).map(Cow::Owned)
-}
-
-/// Applies a profile until the text is stable, so that preparation is idempotent (RFC 8264 section 7).
-fn enforce<P: PrecisFastInvocation>(text: &str, raw_bytes_max: usize) -> Option<String> {
     if text.len() > raw_bytes_max {
         return None;
     }
-    let mut current = text.to_owned();
-    for _ in 0..PASSES_MAX {
-        let next = P::enforce(current.as_str()).ok()?.into_owned();
-        if next == current {
-            return Some(current);
-        }
-        current = next;
+    if all_bytes(text, |byte| matches!(byte, b' '..=b'~')) {
+        return Some(Cow::Borrowed(text));
     }
-    None
+    if text.is_ascii() {
+        None
+    } else {
+        enforce_opaque(text).map(Cow::Owned)
+    }
 }
