@@ -50,7 +50,7 @@ impl Held {
     pub(crate) fn new(
         bytes: &[u8],
         progress: Progress,
-        stack: &Stack,
+        stack: &mut Stack,
         pending: Pending,
     ) -> Result<Box<Self>, Fault> {
         let (text, tail) = valid_prefix(bytes);
@@ -58,7 +58,7 @@ impl Held {
             text: text.to_owned(),
             tail: Tail::of(tail.ok_or(Fault::MALFORMED)?),
             progress,
-            stack: stack.to_held(),
+            stack: stack.hold(),
             pending,
             is_broken: false,
             is_whole: false,

@@ -194,11 +194,11 @@ impl Stack {
     }
 
     /// A copy of exact size without the scratch space of a tag.
-    pub(crate) fn to_held(&self) -> Self {
+    pub(crate) fn hold(&mut self) -> Self {
         Self {
             open: self.open.clone(),
             bindings: self.bindings.clone(),
-            spilled: self.spilled.clone(),
+            spilled: std::mem::take(&mut self.spilled),
             attributes: Vec::new(),
         }
     }
