@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use protocol::stream::StreamHeader;
 use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
-use protocol::{Element, Stanza, StreamCondition, StreamError};
+use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
 
 use crate::outlet::{Batch, Decrypted, Event, Order, SessionRef};
 use crate::router::Router;
@@ -44,6 +44,10 @@ pub enum Incoming {
     Stanza(Stanza),
     /// A stanza that cannot be routed, and what to answer. Only after bind.
     Refused(Option<Stanza>),
+    /// `<r/>` of XEP-0198. Only after bind.
+    AckRequest,
+    /// `<a/>` of XEP-0198 with its `h`, if that is a number. Only after bind.
+    Ack(Option<u32>),
     /// Any other element of the stream's level; before bind, stanzas too.
     Element(Box<Element>),
     /// `</stream:stream>`.
@@ -320,7 +324,14 @@ fn frame_all(
 /// The element as something that outlives the read buffer.
 fn copy_out(frame: &Frame<'_>, stamp: &Stamp<'_>) -> Result<Incoming, End> {
     if frame.kind().is_none() {
-        return Ok(Incoming::Element(Box::new(frame.to_element())));
+        // As frequent as messages, and nothing is in them: no tree.
+        return Ok(match (frame.name(), frame.ns()) {
+            ("r", ns::STREAM_MANAGEMENT) => Incoming::AckRequest,
+            ("a", ns::STREAM_MANAGEMENT) => {
+                Incoming::Ack(frame.attr("h").and_then(|h| session::parse_h(&h)))
+            }
+            _ => Incoming::Element(Box::new(frame.to_element())),
+        });
     }
     if let Some(from) = frame.attr("from")
         && !is_sender(&from, stamp)

@@ -15,7 +15,7 @@ use tracing::{error, warn};
 
 use crate::c2s::resume::{Settled, Token};
 use crate::metrics::LedgerMetrics;
-use crate::outlet::{Outlet, SessionRef};
+use crate::outlet::{Outlet, SessionRef, Settlement};
 use crate::storage::in_flight::{InFlight, InFlightStore};
 
 /// Milliseconds between two sweeps.
@@ -105,16 +105,15 @@ impl Ledger {
                 .lock()
                 .get(&token.session)
                 .cloned();
-            let Some(sender) = sender else { continue };
-            let settled = sender.with_managed(|managed| {
-                let was_congested = managed.is_congested();
-                (
-                    managed.settle(token.stanza),
-                    was_congested && !managed.is_congested(),
-                )
-            });
-            let Some((settled, reads_again)) = settled else {
-                continue;
+            let Some(mut sender) = sender else { continue };
+            let (settled, reads_again) = loop {
+                match sender.settle(token.stanza) {
+                    Settlement::Noted {
+                        settled,
+                        reads_again,
+                    } => break (settled, reads_again),
+                    Settlement::Moved(successor) => sender = successor,
+                }
             };
             match settled {
                 Settled::Nothing => {}
@@ -135,7 +134,7 @@ impl Ledger {
             .get(&token.session)
             .cloned();
         if let Some(sender) = sender {
-            sender.with_managed(|managed| managed.expect(token.stanza, more));
+            sender.expect(token.stanza, more);
         }
     }
 
@@ -178,7 +177,7 @@ impl Ledger {
     /// Collects what has waited long enough; enrols the outlet again if something is younger.
     fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<(SessionRef, u64, InFlight)>) {
         let now = self.clock.now_ms();
-        let mut again = false;
+        let (mut again, mut asked) = (false, false);
         outlet.taken_off_list();
         outlet.with_kept(|managed, kept| {
             let mut look = |kept: &mut crate::c2s::resume::Kept| {
@@ -196,10 +195,11 @@ impl Ledger {
             };
             if let Some(managed) = managed {
                 managed.kept_mut().for_each(&mut look);
+                asked = managed.is_asked() && !managed.is_answer_due(now);
             }
             kept.iter_mut().for_each(look);
         });
-        if again {
+        if again || asked {
             outlet.enroll_now();
         }
     }

@@ -9,6 +9,8 @@ mod delivery;
 #[cfg(test)]
 mod interop;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
 mod scenarios;
 
 use tests::target::Peer;
