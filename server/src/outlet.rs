@@ -1146,3 +1146,6 @@ impl Drop for Batch {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests;
