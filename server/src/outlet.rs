@@ -103,6 +103,8 @@ struct Rare {
     orders: VecDeque<Order>,
     /// Without stream management: stanzas that are kept until their bytes are written.
     kept: VecDeque<Kept>,
+    /// How many of them end in the bytes that the socket has refused; the others stand in `out`.
+    kept_refused: usize,
     directed: HashSet<Jid>,
     successor: Option<SessionRef>,
     /// Dropped when the session has ended altogether.
@@ -294,19 +296,28 @@ impl Outlet {
         batch: &mut Batch,
     ) -> Pushed {
         let mut state = self.state.lock();
-        if let Some(rare) = &mut state.rare {
-            if let Some(successor) = &rare.successor {
-                let successor = successor.clone();
-                drop(state);
-                return successor.push(stanza, token, batch);
-            }
-            if let Some(waiting) = &mut rare.installing {
-                waiting.push((stanza, token));
-                return Pushed::Taken;
-            }
+        if let Some(successor) = state.rare.as_ref().and_then(|rare| rare.successor.clone()) {
+            drop(state);
+            return successor.push(stanza, token, batch);
         }
         if self.has(Flag::Closed) {
             return Pushed::Closed(stanza, token);
+        }
+        // Presence is state, not content: it is settled when it has been handed on, and no row is made of it.
+        let token = match stanza.kind() {
+            Kind::Presence => {
+                batch.settle(token);
+                None
+            }
+            Kind::Message | Kind::Iq => token,
+        };
+        if let Some(waiting) = state
+            .rare
+            .as_mut()
+            .and_then(|rare| rare.installing.as_mut())
+        {
+            waiting.push((stanza, token));
+            return Pushed::Taken;
         }
         self.append(&mut state, stanza, token);
         self.after_append(state, batch);
@@ -405,6 +416,9 @@ impl Outlet {
             }
             state = self.write_out(state, settled);
         }
+        if state.blocked && state.has_kept_tokens() {
+            self.enroll(&mut state);
+        }
     }
 
     /// One round: take what waits, seal it under the lock, write it under the flag.
@@ -451,43 +465,56 @@ impl Outlet {
         settled: &mut Vec<Token>,
     ) {
         state.writing = false;
-        let count = match written {
-            Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                // The read side sees the same and ends or detaches the session.
-                state.blocked = true;
-                state.wake();
-                return;
+        // A failure shows on the read side too, which ends or detaches the session; until then nothing more counts as
+        // written.
+        let rest = bytes.get(written.unwrap_or(0)..).unwrap_or_default();
+        if !rest.is_empty() {
+            // In front of what TLS itself may have had to say meanwhile.
+            state.refused.splice(0..0, rest.iter().copied());
+        }
+        if state.refused.is_empty() {
+            self.kept_are_written(state, kept_count, settled);
+        } else {
+            if let Some(rare) = &mut state.rare {
+                rare.kept_refused = kept_count;
             }
-        };
-        if count < bytes.len() {
-            state.refused = bytes.get(count..).map(<[u8]>::to_vec).unwrap_or_default();
             state.blocked = true;
             state.wake();
-            return;
         }
-        if state.managed.is_none() && kept_count > 0 {
-            settled.extend(
-                state
-                    .rare()
-                    .kept
-                    .drain(..kept_count)
-                    .filter_map(|kept| kept.token),
-            );
+        if self.has(Flag::Closed) {
+            // The session's task waits for its last bytes.
+            state.wake();
         }
     }
 
+    /// The bytes of the oldest kept stanzas have been taken by the socket.
+    fn kept_are_written(&self, state: &mut State, count: usize, settled: &mut Vec<Token>) {
+        let Some(rare) = &mut state.rare else { return };
+        let count = count.min(rare.kept.len());
+        for kept in rare.kept.drain(..count) {
+            settled.extend(kept.token);
+            if let Some(row) = kept.row {
+                self.ledger.row_done(row);
+            }
+        }
+        rare.kept_refused = 0;
+    }
+
+    /// The connection is of no use any more; what is kept is safe.
     fn fail(&self, state: &mut State, error: &TlsError) {
         tracing::debug!(%error, "record could not be sealed");
-        self.set(Flag::Closed);
+        state.blocked = true;
+        let orders = &mut state.rare().orders;
+        if orders.len() < ORDERS_MAX {
+            orders.push_back(Order::Lost);
+        }
         state.wake();
     }
 
     /// Goes on after the socket became writable: what was refused first. Only the session's task calls it.
     pub fn flush_blocked(self: &Arc<Self>, settled: &mut Vec<Token>) -> std::io::Result<()> {
         let mut state = self.state.lock();
-        if !state.blocked {
+        if !state.blocked || state.writing {
             return Ok(());
         }
         while !state.refused.is_empty() {
@@ -509,9 +536,39 @@ impl Outlet {
             }
         }
         state.blocked = false;
+        let count = state.rare.as_ref().map_or(0, |rare| rare.kept_refused);
+        self.kept_are_written(&mut state, count, settled);
         drop(state);
         self.flush(settled);
         Ok(())
+    }
+
+    /// Waits until the socket has taken all bytes, or never will. Only the session's task calls it, when nothing is
+    /// pushed any more.
+    pub fn poll_written(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut settled = Vec::new();
+        let polled = loop {
+            let mut state = self.state.lock();
+            state.remember(cx);
+            if state.writing {
+                // Whoever writes wakes us.
+                break Poll::Pending;
+            }
+            if !state.blocked {
+                break Poll::Ready(());
+            }
+            drop(state);
+            match self.socket.poll_writable(cx) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Err(_)) => break Poll::Ready(()),
+                Poll::Ready(Ok(())) if self.flush_blocked(&mut settled).is_err() => {
+                    break Poll::Ready(());
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        };
+        self.ledger.settle_all(&mut settled);
+        polled
     }
 
     /// Whether all that was pushed has been taken by the socket.
@@ -663,7 +720,7 @@ impl Outlet {
         if let Some(tls) = &mut state.tls {
             let mut goodbye = Vec::new();
             tls.close_notify(&mut goodbye);
-            if !state.blocked {
+            if !state.blocked && !state.writing {
                 let _ = self.socket.try_write(&goodbye);
             }
         }
@@ -726,12 +783,19 @@ impl Outlet {
     /// Later pushes go to the successor.
     pub fn hand_over(&self, successor: &SessionRef) -> HandedOver {
         let mut state = self.state.lock();
-        let managed = state.managed.take();
+        let mut managed = state.managed.take();
         let presence = state.presence.take();
         let rare = state.rare();
         rare.successor = Some(successor.clone());
         let directed = std::mem::take(&mut rare.directed);
+        let mut kept = std::mem::take(&mut rare.kept);
         drop(state);
+        if let Some(managed) = &mut managed {
+            // A row that is being written finds them no more: it is deleted, and they get another one.
+            let all = managed.kept_mut().chain(kept.iter_mut());
+            all.filter(|kept| kept.row.is_none())
+                .for_each(|kept| kept.serial = 0);
+        }
         let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
         let priority = self.priority.load(Ordering::Relaxed);
         HandedOver {
@@ -741,6 +805,7 @@ impl Outlet {
             priority,
             directed,
             flags,
+            kept,
         }
     }
 
@@ -763,6 +828,13 @@ impl Outlet {
         let rare = state.rare();
         rare.directed = handed.directed;
         let waiting = rare.installing.take().unwrap_or_default();
+        // From before stream management was on: nobody knows whether the client has them.
+        for kept in handed.kept {
+            state.append_bytes(kept.stanza.bytes());
+            if let Some(managed) = &mut state.managed {
+                managed.keep(kept);
+            }
+        }
         for (stanza, token) in waiting {
             self.append(&mut state, stanza, token);
         }
@@ -789,7 +861,6 @@ impl Outlet {
                 );
             }
         }
-        state.out = Vec::new();
         all
     }
 
@@ -833,6 +904,7 @@ pub struct HandedOver {
     priority: i16,
     directed: HashSet<Jid>,
     flags: u8,
+    kept: VecDeque<Kept>,
 }
 
 impl HandedOver {
@@ -868,6 +940,12 @@ pub enum Decrypted {
 impl State {
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(Box::default)
+    }
+
+    /// A sender waits until bytes are written.
+    fn has_kept_tokens(&self) -> bool {
+        let kept = self.rare.as_ref().map(|rare| &rare.kept);
+        kept.is_some_and(|kept| kept.iter().any(|kept| kept.token.is_some()))
     }
 
     /// Exact size on an empty outlet, amortised on a filled one.
