@@ -16,7 +16,7 @@ use tracing::{error, warn};
 
 use crate::c2s::resume::{Settled, Token};
 use crate::metrics::LedgerMetrics;
-use crate::outlet::{Outlet, SessionRef};
+use crate::outlet::{Outlet, SessionRef, Settlement};
 use crate::storage::in_flight::{InFlight, InFlightStore};
 
 /// Milliseconds between two sweeps.
@@ -157,16 +157,15 @@ impl Ledger {
                 .lock()
                 .get(&token.session)
                 .cloned();
-            let Some(sender) = sender else { continue };
-            let settled = sender.with_managed(|managed| {
-                let was_congested = managed.is_congested();
-                (
-                    managed.settle(token.stanza),
-                    was_congested && !managed.is_congested(),
-                )
-            });
-            let Some((settled, reads_again)) = settled else {
-                continue;
+            let Some(mut sender) = sender else { continue };
+            let (settled, reads_again) = loop {
+                match sender.settle(token.stanza) {
+                    Settlement::Noted {
+                        settled,
+                        reads_again,
+                    } => break (settled, reads_again),
+                    Settlement::Moved(successor) => sender = successor,
+                }
             };
             match settled {
                 Settled::Nothing => {}
@@ -193,7 +192,7 @@ impl Ledger {
             .get(&token.session)
             .cloned();
         if let Some(sender) = sender {
-            sender.with_managed(|managed| managed.expect(token.stanza, more));
+            sender.expect(token.stanza, more);
         }
     }
 

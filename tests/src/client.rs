@@ -268,6 +268,7 @@ impl Client {
         match self.next_event().await? {
             Event::Element(element) => Ok(element),
             Event::Header(_) => bail!("a stream header came"),
+            Event::Garbage(what) => bail!("something came that is no XML: {what}"),
             Event::Close => bail!("the server closed the stream"),
             Event::End => bail!("the connection ended"),
         }
@@ -282,6 +283,7 @@ impl Client {
         self.transcript.push(match &event {
             Event::Header(header) => format!("<< header {header:?}"),
             Event::Element(element) => format!("<< {}", shortened(&element.to_xml())),
+            Event::Garbage(what) => format!("<< no XML: {what}"),
             Event::Close => "<< </stream:stream>".to_owned(),
             Event::End => "<< end of the connection".to_owned(),
         });
@@ -362,8 +364,8 @@ impl Client {
                 Event::Element(element) => self
                     .transcript
                     .push(format!("-- unread {}", element.to_xml())),
-                Event::Header(_) => bail!("a stream header came"),
                 Event::Close | Event::End => break,
+                other => bail!("expected the stream's end, got {other:?}"),
             }
         }
         self.wire.drop_connection();

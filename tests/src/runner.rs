@@ -347,8 +347,8 @@ async fn expect_end(client: &mut Client, is_orderly: bool) -> Result<()> {
             Event::Element(element) if is_chatter(&element) => {}
             Event::Element(element) if !is_orderly && element.ns() != ns::CLIENT => {}
             Event::Element(element) => bail!("expected the end, got {}", element.to_xml()),
-            Event::Header(_) if !is_orderly => {}
-            Event::Header(header) => bail!("expected the end, got {header:?}"),
+            Event::Header(_) | Event::Garbage(_) if !is_orderly => {}
+            other => bail!("expected the end, got {other:?}"),
         }
     }
 }

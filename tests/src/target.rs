@@ -8,7 +8,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use daemon::Shutdown;
+use protocol::BareJid;
+use server::config::Config;
+use server::node::{Node, plan};
+use tokio::task::JoinHandle;
 
 use crate::client::{Account, Security};
 
@@ -21,6 +26,8 @@ pub const DOMAIN: &str = "localhost";
 /// Which server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
+    /// Our node, in this process.
+    Meerkat,
     /// Debian's Prosody: what a scenario claims holds on a server that is not ours, too.
     Prosody,
 }
@@ -29,29 +36,50 @@ impl Peer {
     /// The name in `not on NAME: …`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Meerkat => "meerkat",
             Self::Prosody => "prosody",
         }
     }
 }
 
-/// A running server. It ends when this is dropped.
+/// A running server. It ends when this is dropped; [`Target::stop`] waits for that.
 pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
-    _process: Process,
+    running: Running,
     _directory: Directory,
+}
+
+enum Running {
+    Node {
+        shutdown: Shutdown,
+        run: JoinHandle<()>,
+    },
+    Process {
+        _process: Process,
+    },
 }
 
 impl Target {
     /// Starts a server with these accounts and nothing else in its store.
     pub async fn start(peer: Peer, accounts: &[Account], config: &str) -> Result<Self> {
-        let accounts = accounts.to_vec();
-        let config = config.to_owned();
-        // Waiting for a process blocks.
-        tokio::task::spawn_blocking(move || match peer {
-            Peer::Prosody => start_prosody(&accounts, &config),
-        })
-        .await?
+        match peer {
+            Peer::Meerkat => start_meerkat(accounts, config).await,
+            Peer::Prosody => {
+                let (accounts, config) = (accounts.to_vec(), config.to_owned());
+                // Waiting for a process blocks.
+                tokio::task::spawn_blocking(move || start_prosody(&accounts, &config)).await?
+            }
+        }
+    }
+
+    /// Stops the server and waits for its end.
+    pub async fn stop(mut self) -> Result<()> {
+        if let Running::Node { shutdown, run } = &mut self.running {
+            shutdown.begin_at_once();
+            run.await.context("the node panicked")?;
+        }
+        Ok(())
     }
 
     /// Where a client of this kind connects.
@@ -61,6 +89,42 @@ impl Target {
             Security::DirectTls => self.c2s_tls,
         }
     }
+}
+
+async fn start_meerkat(accounts: &[Account], config: &str) -> Result<Target> {
+    let directory = Directory::new()?;
+    let text = format!(
+        "[general]\nhosts = [\"{DOMAIN}\"]\ndata_dir = \"{}\"\n\
+         [[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"starttls\"\n\
+         [[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"tls\"\n\
+         [auth.password]\nhash = [\"sha\", \"sha256\"]\n\
+         [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n\
+         [modules.mod_stream_management]\n{config}",
+        directory.path.display(),
+    );
+    let config = Config::parse(&text, "scenario").map_err(|findings| anyhow!("{findings}"))?;
+    let shutdown = Shutdown::new();
+    let node = Node::start(plan::of(&config)?, shutdown.clone()).await?;
+    let host = node
+        .router
+        .host(DOMAIN)
+        .context("the node does not serve the domain")?;
+    for account in accounts {
+        let jid = BareJid::parse(&account.bare())?;
+        host.auth.register(&jid, &account.password).await?;
+    }
+    let [c2s, c2s_tls] = node.clients[..] else {
+        bail!("the node listens on {:?}", node.clients)
+    };
+    // The test waits for it in `stop`.
+    #[allow(clippy::disallowed_methods)]
+    let run = tokio::spawn(node.run());
+    Ok(Target {
+        c2s,
+        c2s_tls,
+        running: Running::Node { shutdown, run },
+        _directory: directory,
+    })
 }
 
 fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
@@ -104,7 +168,7 @@ fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
     Ok(Target {
         c2s,
         c2s_tls,
-        _process: process,
+        running: Running::Process { _process: process },
         _directory: directory,
     })
 }
@@ -136,6 +200,14 @@ fn write_certificate(directory: &Path) -> Result<()> {
 /// server does not start, and the test says so.
 fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Self::Node { shutdown, .. } = self {
+            shutdown.begin_at_once();
+        }
+    }
 }
 
 /// A child process whose output is read to its end. Killed when dropped.

@@ -40,6 +40,8 @@ pub enum Event {
     Element(Element),
     /// `</stream:stream>`.
     Close,
+    /// Bytes that are no XML of a stream; what follows them on this connection is not read.
+    Garbage(String),
     /// The end of the connection, clean or not.
     End,
 }
@@ -52,6 +54,7 @@ pub struct Wire {
     buffer: Box<[u8]>,
     events: VecDeque<Event>,
     is_ended: bool,
+    is_garbage: bool,
 }
 
 enum Socket {
@@ -76,6 +79,7 @@ impl Wire {
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: VecDeque::new(),
             is_ended: false,
+            is_garbage: false,
         })
     }
 
@@ -142,7 +146,7 @@ impl Wire {
             };
             match read {
                 Ok(0) => self.is_ended = true,
-                Ok(count) => self.feed(count)?,
+                Ok(count) => self.feed(count),
                 Err(error) if is_end(&error) => self.is_ended = true,
                 Err(error) => return Err(error).context("cannot read"),
             }
@@ -150,14 +154,23 @@ impl Wire {
     }
 
     /// Reads the first bytes of the buffer as XML.
-    fn feed(&mut self, count: usize) -> Result<()> {
+    fn feed(&mut self, count: usize) {
         let mut input = &self.buffer[..count];
-        let shown = String::from_utf8_lossy(input).into_owned();
+        if self.is_garbage {
+            return;
+        }
         loop {
-            let item = self.reader.next(&mut input);
-            match item.map_err(|error| {
-                anyhow::anyhow!("the server sent bad XML ({error:?}) in {shown:?}")
-            })? {
+            let item = match self.reader.next(&mut input) {
+                Ok(item) => item,
+                Err(error) => {
+                    let bytes = String::from_utf8_lossy(&self.buffer[..count]);
+                    self.events
+                        .push_back(Event::Garbage(format!("{error:?} in {bytes:?}")));
+                    self.is_garbage = true;
+                    return;
+                }
+            };
+            match item {
                 Some(Item::Header(header)) => self.events.push_back(Event::Header(header)),
                 Some(Item::Element(frame)) => {
                     let element = frame.to_element();
@@ -169,7 +182,7 @@ impl Wire {
                     }
                 }
                 Some(Item::Close) => self.events.push_back(Event::Close),
-                None => return Ok(()),
+                None => return,
             }
         }
     }

@@ -1,5 +1,6 @@
 //! The one binary of fast whole-system tests (and of slow ones, which run when `RUN_SLOW_TESTS=1` says so).
 mod delivery;
+mod load;
 mod scenarios;
 
 use tests::target::Peer;
@@ -10,6 +11,7 @@ fn peer() -> Peer {
         .map(|name| name.to_string_lossy().into_owned())
         .as_deref()
     {
+        None | Some("meerkat") => Peer::Meerkat,
         Some("prosody") => Peer::Prosody,
         other => panic!("unknown SCENARIO_PEER {other:?}"),
     }

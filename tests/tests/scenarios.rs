@@ -17,7 +17,7 @@ macro_rules! scenario_files {
     ($($name:ident)*) => {
         const FILES: &[&str] = &[$(stringify!($name)),*];
         $(
-            #[tokio::test]
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $name() {
                 play_file(stringify!($name)).await;
             }
@@ -95,5 +95,7 @@ async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
         }
     }
     let target = Target::start(peer, &accounts, &scenario.config).await?;
-    tests::runner::play(scenario, &target).await
+    let played = tests::runner::play(scenario, &target).await;
+    target.stop().await?;
+    played
 }

@@ -127,20 +127,31 @@ impl Session {
                     if let Some(outcome) = self.handle_all(received).await {
                         return outcome;
                     }
-                    if let Some(pause) = pause
-                        && let Some(order) = Box::pin(self.pause(pause)).await
-                    {
-                        self.outlet.order(order);
+                    if let Some(pause) = pause {
+                        Box::pin(self.pause(pause)).await;
                     }
                 }
             }
         }
     }
 
-    /// The client has used up its rate: it is not read for a while, but orders are heard.
-    async fn pause(&self, pause: Duration) -> Option<Order> {
-        let order = std::future::poll_fn(|cx| self.outlet.poll_order(cx));
-        tokio::time::timeout(pause, order).await.ok()
+    /// The client has used up its rate: it is not read for a while, but written to, and orders are heard.
+    async fn pause(&mut self, pause: Duration) {
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            let event = std::future::poll_fn(|cx| self.outlet.poll_unread(cx));
+            match tokio::time::timeout_at(end, event).await {
+                Ok(Event::Writable) => {
+                    if self.outlet.flush_blocked(&mut self.batch.settled).is_err() {
+                        return;
+                    }
+                    self.batch.flush();
+                }
+                // The loop takes it from there.
+                Ok(Event::Order(order)) => return self.outlet.order_first(order),
+                Ok(Event::Lost | Event::Readable) | Err(_) => return,
+            }
+        }
     }
 
     /// Handles what one read brought, then flushes once.
@@ -418,23 +429,26 @@ impl Session {
         };
         let wants_resume = matches!(element.attr("resume"), Some("true" | "1"));
         let resume_id = wants_resume.then(|| protocol::stream::secure_id().into_boxed_str());
+        let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
+        if let Some(id) = &resume_id {
+            let max = settings.resume_timeout_secs;
+            enabled.push_str(&format!(" id='{id}' resume='true' max='{max}'"));
+        }
+        enabled.push_str("/>");
         let managed = Box::new(Managed::new(settings, resume_id.clone()));
-        // What was pushed before is not counted, so it goes out before the answer.
-        if !self.outlet.manage(managed) {
+        if !self
+            .outlet
+            .manage(managed, enabled.as_bytes(), &mut self.batch)
+        {
             let failed = failed(StanzaCondition::UnexpectedRequest, None);
             return self.outlet.push_bytes(&failed, &mut self.batch);
         }
         self.router
             .ledger
             .add(self.outlet.id(), self.outlet.clone());
-        let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
         if let Some(id) = &resume_id {
-            let max = settings.resume_timeout_secs;
-            enabled.push_str(&format!(" id='{id}' resume='true' max='{max}'"));
             self.router.resumable.put(id, self.outlet.clone());
         }
-        enabled.push_str("/>");
-        self.outlet.push_bytes(enabled.as_bytes(), &mut self.batch);
     }
 
     // ---- beginning and end

@@ -156,7 +156,7 @@ impl Negotiation<'_> {
             "<resumed xmlns='urn:xmpp:sm:3' h='{told}' previd='{previd}'/>",
             previd = previd_text(previd)
         );
-        new.install(handed, greeting.as_bytes(), &mut self.conn.batch);
+        new.install(handed, Some(greeting.as_bytes()), &mut self.conn.batch);
         router.resumable.put(previd, new);
         session.settle_acknowledged(done);
         self.conn.reader.set_limits(self.limits());
