@@ -21,6 +21,7 @@ use daemon::config::OrInfinity;
 
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
 use crate::auth::throttle::Throttle;
+use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
@@ -71,6 +72,8 @@ pub struct Router {
     pub ledger: Arc<Ledger>,
     /// Sessions that may be resumed.
     pub resumable: Resumable,
+    /// Set when the node drains.
+    pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
     /// Counters.
@@ -96,6 +99,7 @@ impl Router {
             sessions: Sessions::default(),
             ledger,
             resumable: Resumable::default(),
+            leaving: Leaving::default(),
             throttle: Throttle::default(),
             metrics,
             settings,
