@@ -20,6 +20,7 @@ use crate::{auth::Auth, c2s::resume};
 pub mod config;
 pub mod needs;
 pub mod offline;
+pub mod ping;
 pub mod presence;
 pub mod roster;
 pub mod stream_management;
@@ -204,6 +205,7 @@ modules! { // start order; within a stage, also run order
     roster = "mod_roster"
     presence = "mod_presence"
     offline = "mod_offline"
+    ping = "mod_ping"
 }
 
 impl<'a> Start<'a> {
