@@ -10,12 +10,13 @@ use daemon::Tasks;
 use hashbrown::HashMap;
 use protocol::Element;
 
+use crate::auth::Auth;
 use crate::hooks::{Event, Handle, Hooks, Stage};
+use crate::host::StreamManagement;
 use crate::iq::{HandleIq, IqTable, Target};
 use crate::metrics::HookMetrics;
 use crate::router::Router;
 use crate::storage::Db;
-use crate::{auth::Auth, c2s::resume};
 
 pub mod config;
 pub mod needs;
@@ -69,7 +70,7 @@ pub struct Made {
     /// Features announced after login.
     pub stream_features: Vec<Element>,
     /// Settings of stream management.
-    pub stream_management: Option<resume::Settings>,
+    pub stream_management: Option<StreamManagement>,
     provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
 }
 
