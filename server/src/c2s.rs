@@ -7,6 +7,8 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use protocol::stream::StreamHeader;
 use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
@@ -14,9 +16,13 @@ use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
 
 use crate::outlet::{Batch, Decrypted, Event, Order, SessionRef};
 use crate::router::Router;
+use tokio::time::timeout;
+use transport::TlsError;
 
 pub mod config;
+pub mod handshakes;
 pub mod negotiate;
+pub mod newcomers;
 pub mod resumable;
 pub mod resume;
 pub mod session;
@@ -24,10 +30,17 @@ mod shaper;
 
 pub use config::ListenerSettings;
 
+use handshakes::Handshakes;
+use newcomers::{Newcomer, Newcomers};
+
 /// Bytes of one read. All sessions of a worker thread share one such buffer.
 pub const READ_BYTES: usize = 64 * 1024;
 /// Items of one read that a thread keeps room for.
 const ITEMS_KEEP_MAX: usize = 1_024;
+/// How long we wait for the client to close the connection after we have closed the stream.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that a client may send meanwhile; they are read and forgotten.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 thread_local! {
     static RECEIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
@@ -57,9 +70,9 @@ pub enum Incoming {
 /// Why a connection yields nothing more.
 #[derive(Debug)]
 pub enum End {
-    /// The client closed its stream, or the connection in order.
+    /// The client closed its stream.
     Closed,
-    /// The connection broke.
+    /// The connection ended, in order or not, while the stream was open: a session may be resumed.
     Lost,
     /// The stream is at fault; the client gets this error.
     Error(StreamError),
@@ -89,6 +102,14 @@ pub(crate) struct Received {
     pub end: Option<End>,
 }
 
+/// What limits the connections of all listeners of a node before they have a session.
+pub struct Admission {
+    /// Those that have none.
+    pub newcomers: Arc<Newcomers>,
+    /// Turns of TLS handshakes.
+    pub handshakes: Handshakes,
+}
+
 /// A client's connection before it is bound.
 pub struct Connection {
     /// The write half.
@@ -103,6 +124,10 @@ pub struct Connection {
     pub listener: Arc<ListenerSettings>,
     /// Where it comes from, for limits.
     pub peer: IpAddr,
+    /// What all connections of the node share.
+    pub admission: Arc<Admission>,
+    /// Its place among those that have no session yet, given up with this connection.
+    _newcomer: Newcomer,
     /// Plaintext that was read and not parsed yet.
     unparsed: Vec<u8>,
     /// Bytes read so far, limited before login.
@@ -116,10 +141,14 @@ impl Connection {
         router: Arc<Router>,
         listener: Arc<ListenerSettings>,
         peer: IpAddr,
+        admission: Arc<Admission>,
     ) -> Self {
         let batch = Batch::new(&router.ledger);
         let reader = StreamReader::new(Limits::PRE_AUTH);
+        let newcomer = admission.newcomers.enter(peer, &outlet);
         Self {
+            admission,
+            _newcomer: newcomer,
             outlet,
             reader,
             batch,
@@ -173,6 +202,12 @@ impl Connection {
 
     /// Waits for bytes and takes them as plaintext.
     pub async fn read_more(&mut self) -> Result<(), End> {
+        self.readable().await?;
+        self.take_received()
+    }
+
+    /// Waits for bytes, or for the end of the connection.
+    pub async fn readable(&mut self) -> Result<(), End> {
         loop {
             match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
                 Event::Order(Order::Close(error, reason)) => {
@@ -185,22 +220,25 @@ impl Connection {
                     let flushed = self.outlet.flush_blocked(&mut self.batch.settled);
                     flushed.map_err(|_| End::Lost)?;
                 }
-                Event::Readable => {
-                    let before = self.unparsed.len();
-                    let end = receive(&self.outlet, |plain| self.unparsed.extend_from_slice(plain));
-                    self.read_bytes += self.unparsed.len() - before;
-                    if self.read_bytes > self.listener.bytes_before_login_max {
-                        return Err(StreamError::new(StreamCondition::PolicyViolation)
-                            .with_text("too many bytes before login")
-                            .into());
-                    }
-                    match end {
-                        Some(_) if self.unparsed.len() > before => return Ok(()),
-                        Some(end) => return Err(end),
-                        None => return Ok(()),
-                    }
-                }
+                Event::Readable => return Ok(()),
             }
+        }
+    }
+
+    /// Takes what has come as plaintext.
+    pub fn take_received(&mut self) -> Result<(), End> {
+        let before = self.unparsed.len();
+        let end = receive(&self.outlet, |plain| self.unparsed.extend_from_slice(plain));
+        self.read_bytes += self.unparsed.len() - before;
+        if self.read_bytes > self.listener.bytes_before_login_max {
+            return Err(StreamError::new(StreamCondition::PolicyViolation)
+                .with_text("too many bytes before login")
+                .into());
+        }
+        match end {
+            Some(_) if self.unparsed.len() > before => Ok(()),
+            Some(end) => Err(end),
+            None => Ok(()),
         }
     }
 
@@ -228,7 +266,7 @@ impl Connection {
 fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
     RECEIVED.with_borrow_mut(|buffer| {
         let count = match outlet.socket().try_read(buffer) {
-            Ok(0) => return Some(End::Closed),
+            Ok(0) => return Some(End::Lost),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
             Err(_) => return Some(End::Lost),
@@ -242,7 +280,11 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
                     return None;
                 }
                 Ok(Decrypted::Open) => None,
-                Ok(Decrypted::Closed) => Some(End::Closed),
+                Ok(Decrypted::Closed) => Some(End::Lost),
+                // The client can still be told: security case T10.
+                Err(error @ TlsError::Limit(_)) => Some(End::Error(
+                    StreamError::new(StreamCondition::PolicyViolation).with_text(error.to_string()),
+                )),
                 Err(error) => {
                     tracing::debug!(%error, "record refused");
                     Some(End::Lost)
@@ -252,6 +294,27 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
             end
         })
     })
+}
+
+/// Ends the write side and waits until the client has ended its own, so that our last words arrive: a socket that is
+/// closed with bytes unread resets the connection, and a reset overtakes what the client has not read.
+pub(crate) async fn linger(outlet: &SessionRef) {
+    outlet.close_write_side();
+    let mut left = LINGER_BYTES_MAX;
+    let client_end = std::future::poll_fn(|cx| {
+        loop {
+            if std::task::ready!(outlet.socket().poll_readable(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            let read = RECEIVED.with_borrow_mut(|buffer| outlet.socket().try_read(buffer));
+            match read {
+                Ok(count) if 0 < count && count < left => left -= count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Ok(_) | Err(_) => return Poll::Ready(()),
+            }
+        }
+    });
+    let _in_time = timeout(LINGER_TIMEOUT, client_end).await;
 }
 
 /// Reads what is there and frames it into items for a bound session. Holds no buffer when it returns.
@@ -267,7 +330,7 @@ pub(crate) fn receive_items(
         bytes = plain.len();
         fault = frame_all(reader, plain, stamp, &mut items);
     });
-    outlet.heard(reader.is_inside());
+    outlet.heard(reader.is_inside(), !items.is_empty());
     Received {
         items,
         bytes,
@@ -354,3 +417,6 @@ fn is_sender(from: &str, stamp: &Stamp<'_>) -> bool {
     protocol::Jid::parse(from)
         .is_ok_and(|from| from.as_str() == own.as_str() || from.as_str() == own.bare_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,12 +8,15 @@ use daemon::{Shutdown, Tasks};
 use monitoring::{Exporter, Readiness, Registry, State};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tracing::{info, warn};
 use transport::ListenOptions;
 
 use crate::access::AccessRules;
 use crate::auth::{self, Auth};
-use crate::c2s::ListenerSettings;
+use crate::c2s::handshakes::Handshakes;
+use crate::c2s::newcomers::Newcomers;
+use crate::c2s::{Admission, ListenerSettings};
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::Ledger;
@@ -48,6 +51,8 @@ pub struct NodePlan {
     pub language: Box<str>,
     /// `general.acknowledge`.
     pub acknowledge: Acknowledge,
+    /// `general.hide_service_name`.
+    pub hide_service_name: bool,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -122,6 +127,7 @@ pub struct Node {
     /// Ends when the drain does: what has to run until then.
     late: Shutdown,
     drain: drain::Settings,
+    admission: Arc<Admission>,
 }
 
 impl Node {
@@ -147,8 +153,10 @@ impl Node {
                 default_domain: plan.default_domain,
                 language: plan.language,
                 acknowledge: plan.acknowledge,
+                hide_service_name: plan.hide_service_name,
             },
         );
+        router.set_tasks(tasks.clone());
         observe_sessions(&mut registry, &router);
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
         router.set_hosts(Hosts::new(hosts));
@@ -161,7 +169,8 @@ impl Node {
             .spawn("idle", until(late.clone(), idle::run(router.clone())));
 
         // Bind first …
-        let listeners = bind_clients(plan.listeners)?;
+        let admission = Arc::new(admission(&plan.listeners));
+        let listeners = bind_clients(plan.listeners, &admission)?;
         let metrics_socket = plan.metrics.map(bind_metrics).transpose()?;
         let clients = listeners
             .iter()
@@ -201,6 +210,7 @@ impl Node {
             shutdown,
             late,
             drain: plan.drain,
+            admission,
         };
         node.certificates().note_expiry();
         Ok(node)
@@ -218,8 +228,16 @@ impl Node {
     pub async fn run(self) {
         self.shutdown.cancelled().await;
         self.readiness.set(State::Draining);
-        drain::sessions(&self.router, &self.drain, &self.shutdown).await;
-        let drained = self.shutdown.drain(self.drain.grace).await;
+        let deadline = Instant::now() + self.drain.grace;
+        drain::sessions(
+            &self.router,
+            &self.admission.newcomers,
+            &self.drain,
+            &self.shutdown,
+        )
+        .await;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let drained = self.shutdown.drain(left).await;
         if drained.cut > 0 {
             warn!(cut = drained.cut, "tasks were cut at the deadline");
         }
@@ -341,7 +359,10 @@ async fn start_hosts(
     Ok(hosts)
 }
 
-fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartError> {
+fn bind_clients(
+    plans: Vec<ListenerPlan>,
+    admission: &Arc<Admission>,
+) -> Result<Vec<ClientListener>, StartError> {
     let bind = |plan: ListenerPlan| {
         let address = plan.address;
         let socket =
@@ -353,10 +374,25 @@ fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartEr
         Ok(ClientListener {
             socket,
             settings: Arc::new(plan.settings),
+            admission: admission.clone(),
         })
     };
     plans.into_iter().map(bind).collect()
 }
+
+/// A tenth of the connections that there may be need not have logged in yet.
+fn admission(plans: &[ListenerPlan]) -> Admission {
+    let connections = plans.iter().map(|plan| plan.settings.connections_max);
+    let connections_max = connections.fold(0, usize::saturating_add);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Admission {
+        newcomers: Newcomers::new((connections_max / 10).max(NEWCOMERS_MIN)),
+        handshakes: Handshakes::new(cores),
+    }
+}
+
+/// So many connections may wait for their login at least, however few there may be.
+const NEWCOMERS_MIN: usize = 100;
 
 fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
     transport::bind(address, &ListenOptions::default()).map_err(|error| StartError::Listen {

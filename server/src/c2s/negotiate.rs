@@ -10,7 +10,7 @@ use protocol::xml::Place;
 use protocol::{
     BareJid, Element, SaslFailure, StanzaCondition, StanzaError, StreamCondition, StreamError, ns,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use transport::{AcceptKind, Handshake};
 
 use super::config::TlsMode;
@@ -41,6 +41,8 @@ pub(super) struct Negotiation<'a> {
     /// Who has logged in.
     account: Option<BareJid>,
     attempts: u32,
+    /// When this part of the negotiation must be over.
+    deadline: Instant,
     lang: Option<Box<str>>,
     /// The `to` of the first header; later ones must be the same (security case N12).
     asked: Option<Box<str>>,
@@ -66,6 +68,7 @@ pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
         encrypted: false,
         account: None,
         attempts: 0,
+        deadline: Instant::now(),
         lang: None,
         asked: None,
     };
@@ -81,10 +84,11 @@ impl Negotiation<'_> {
         if self.conn.listener.tls_mode == TlsMode::Direct {
             self.handshake(AcceptKind::Direct).await?;
         }
-        let login = timeout(LOGIN_TIMEOUT, self.until_login()).await;
-        login.map_err(|_| StreamCondition::ConnectionTimeout)??;
-        let bound = timeout(BIND_TIMEOUT, self.until_bound()).await;
-        bound.map_err(|_| StreamCondition::ConnectionTimeout)?
+        // Only waiting for the client is cut off: who drops the other half of a bind or a resumption loses a session.
+        self.deadline = Instant::now() + LOGIN_TIMEOUT;
+        self.until_login().await?;
+        self.deadline = Instant::now() + BIND_TIMEOUT;
+        self.until_bound().await
     }
 
     async fn until_login(&mut self) -> Result<(), End> {
@@ -106,8 +110,8 @@ impl Negotiation<'_> {
 
     /// The next item, within the time that one state may take.
     async fn next(&mut self) -> Result<Incoming, End> {
-        let limit = self.conn.listener.state_timeout;
-        match timeout(limit, self.conn.next()).await {
+        let limit = Instant::now() + self.conn.listener.state_timeout;
+        match timeout_at(limit.min(self.deadline), self.conn.next()).await {
             Ok(next) => next,
             Err(_) => Err(StreamCondition::ConnectionTimeout.into()),
         }
@@ -116,19 +120,29 @@ impl Negotiation<'_> {
     // ---- streams
 
     async fn open_stream(&mut self) -> Result<(), End> {
+        // An error before the client's new header needs a new one of ours too.
+        self.header_sent = false;
         let header = match self.next().await? {
             Incoming::Header(header) => header,
             Incoming::Close => return Err(End::Closed),
             _ => return Err(StreamCondition::BadFormat.into()),
         };
-        self.header_sent = false;
         let host = self.check_header(&header);
         self.send_header(&header);
         let host = host?;
         self.lang = header.lang.clone();
         self.host = Some(host);
+        self.stay_out_if_leaving()?;
         self.send_features();
         Ok(())
+    }
+
+    /// A node that is being stopped takes no new sessions.
+    fn stay_out_if_leaving(&self) -> Result<(), End> {
+        match self.conn.router.leaving() {
+            Some(error) => Err(End::Ordered(error.clone(), "drained")),
+            None => Ok(()),
+        }
     }
 
     fn check_header(&mut self, header: &StreamHeader) -> Result<Arc<Host>, End> {
@@ -146,18 +160,21 @@ impl Negotiation<'_> {
         if self.asked.as_deref().is_some_and(|asked| asked != domain) {
             return Err(StreamCondition::HostUnknown.into());
         }
-        let host = self
-            .conn
-            .router
-            .host(&domain)
-            .ok_or(StreamCondition::HostUnknown)?;
+        let host = self.conn.router.host(&domain);
         self.asked = Some(domain.into());
-        Ok(host)
+        host.ok_or_else(|| StreamCondition::HostUnknown.into())
+    }
+
+    /// Who speaks in our header: the domain asked for, so that nobody learns of another one.
+    fn speaker(&self) -> &str {
+        self.asked
+            .as_deref()
+            .unwrap_or(self.conn.router.anonymous_speaker())
     }
 
     fn send_header(&mut self, header: &StreamHeader) {
         let router = self.conn.router.clone();
-        let from = self.asked.as_deref().unwrap_or(router.default_domain());
+        let from = self.speaker();
         let mut out = Vec::with_capacity(256);
         let id = secure_id();
         let to = header
@@ -278,6 +295,8 @@ impl Negotiation<'_> {
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())
             }
+            // The client's stream is over; an error is not answered with an error.
+            ("error", ns::STREAM) => Err(End::Closed),
             _ => Err(StreamCondition::UnsupportedStanzaType.into()),
         }
     }
@@ -310,6 +329,8 @@ impl Negotiation<'_> {
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())
             }
+            // The client's stream is over; an error is not answered with an error.
+            ("error", ns::STREAM) => Err(End::Closed),
             _ => Err(StreamCondition::UnsupportedStanzaType.into()),
         }
     }
@@ -346,7 +367,8 @@ impl Negotiation<'_> {
         }
         self.conn
             .send(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-        self.conn.flush_all().await?;
+        let proceed = timeout_at(self.deadline, self.conn.flush_all()).await;
+        proceed.map_err(|_| End::Lost)??;
         self.handshake(AcceptKind::StartTls).await?;
         self.conn.reader.restart();
         Ok(Step::Restart)
@@ -360,7 +382,12 @@ impl Negotiation<'_> {
         self.conn.outlet.start_tls(tls);
         let done = timeout(HANDSHAKE_TIMEOUT, async {
             while self.conn.outlet.with_tls(|tls| tls.is_handshaking()) == Some(true) {
-                self.conn.read_more().await?;
+                self.conn.readable().await?;
+                let admission = self.conn.admission.clone();
+                let Some(_turn) = admission.handshakes.turn().await else {
+                    return Err(StreamCondition::ResourceConstraint.into());
+                };
+                self.conn.take_received()?;
             }
             Ok::<(), End>(())
         });
@@ -401,7 +428,7 @@ impl Negotiation<'_> {
                 return;
             }
             let router = self.conn.router.clone();
-            let from = self.asked.as_deref().unwrap_or(router.default_domain());
+            let from = self.speaker();
             let id = secure_id();
             ResponseHeader {
                 from,
