@@ -7,20 +7,20 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use protocol::stream::StreamHeader;
 use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
 use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
-
-use crate::outlet::{Batch, Decrypted, Event, Order, SessionRef};
-use crate::router::Router;
-use tokio::time::timeout;
 use transport::TlsError;
+
+use crate::outlet::{Batch, Decrypted, Event, Flag, Order, SessionRef};
+use crate::router::Router;
 
 pub mod config;
 pub mod handshakes;
+pub mod leaving;
 pub mod negotiate;
 pub mod newcomers;
 pub mod resumable;
@@ -35,12 +35,10 @@ use newcomers::{Newcomer, Newcomers};
 
 /// Bytes of one read. All sessions of a worker thread share one such buffer.
 pub const READ_BYTES: usize = 64 * 1024;
+/// Longest time between our last bytes and the end of the connection.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Items of one read that a thread keeps room for.
 const ITEMS_KEEP_MAX: usize = 1_024;
-/// How long we wait for the client to close the connection after we have closed the stream.
-const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes that a client may send meanwhile; they are read and forgotten.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;
 
 thread_local! {
     static RECEIVED: RefCell<Box<[u8]>> = RefCell::new(vec![0; READ_BYTES].into_boxed_slice());
@@ -72,7 +70,8 @@ pub enum Incoming {
 pub enum End {
     /// The client closed its stream.
     Closed,
-    /// The connection ended, in order or not, while the stream was open: a session may be resumed.
+    /// The connection ended with the stream open, in order or not: a client that is killed, or a phone that sleeps,
+    /// looks like either (XEP-0198 section 5).
     Lost,
     /// The stream is at fault; the client gets this error.
     Error(StreamError),
@@ -296,25 +295,49 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
     })
 }
 
-/// Ends the write side and waits until the client has ended its own, so that our last words arrive: a socket that is
-/// closed with bytes unread resets the connection, and a reset overtakes what the client has not read.
-pub(crate) async fn linger(outlet: &SessionRef) {
+/// Ends a connection so that the client gets the last bytes (RFC 6120 section 4.4): waits until they are written, and
+/// then for the client to hang up. A socket that is closed with unread bytes sends a reset, which takes from the
+/// client what it has not read yet. A client that lets us wait gets no more than [`GOODBYE_TIMEOUT`].
+pub(crate) async fn close_gently(outlet: &SessionRef) {
+    outlet.set(Flag::Closed);
+    let written = std::future::poll_fn(|cx| outlet.poll_written(cx));
+    let deadline = tokio::time::Instant::now() + GOODBYE_TIMEOUT;
+    let is_written = tokio::time::timeout_at(deadline, written).await.is_ok();
+    outlet.close();
+    if is_written {
+        hang_up(outlet, deadline).await;
+    }
+}
+
+/// Ends the connection of a session that goes on elsewhere.
+pub(crate) async fn let_go(outlet: &SessionRef) {
     outlet.close_write_side();
-    let mut left = LINGER_BYTES_MAX;
-    let client_end = std::future::poll_fn(|cx| {
-        loop {
-            if std::task::ready!(outlet.socket().poll_readable(cx)).is_err() {
-                return Poll::Ready(());
-            }
-            let read = RECEIVED.with_borrow_mut(|buffer| outlet.socket().try_read(buffer));
-            match read {
-                Ok(count) if 0 < count && count < left => left -= count,
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Ok(_) | Err(_) => return Poll::Ready(()),
-            }
+    if !outlet.has(Flag::Detached) {
+        hang_up(outlet, tokio::time::Instant::now() + GOODBYE_TIMEOUT).await;
+    }
+}
+
+/// Waits for the client's end of a connection whose write side is closed.
+async fn hang_up(outlet: &SessionRef, deadline: tokio::time::Instant) {
+    let gone = std::future::poll_fn(|cx| poll_gone(outlet, cx));
+    let _ = tokio::time::timeout_at(deadline, gone).await;
+}
+
+/// Throws away what the client sends; ready when nothing more can come.
+fn poll_gone(outlet: &SessionRef, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        match outlet.socket().poll_readable(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(())) => {}
         }
-    });
-    let _in_time = timeout(LINGER_TIMEOUT, client_end).await;
+        match RECEIVED.with_borrow_mut(|buffer| outlet.socket().try_read(buffer)) {
+            Ok(0) => return Poll::Ready(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(()),
+        }
+    }
 }
 
 /// Reads what is there and frames it into items for a bound session. Holds no buffer when it returns.

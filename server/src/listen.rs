@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use transport::Socket;
 
 use crate::c2s::negotiate::negotiate;
-use crate::c2s::{Admission, Connection, End, ListenerSettings, linger};
+use crate::c2s::{Admission, Connection, End, ListenerSettings, close_gently};
 use crate::metrics::Metrics;
 use crate::outlet::Outlet;
 use crate::router::Router;
@@ -137,10 +137,11 @@ async fn serve(accepted: Accepted, router: Arc<Router>, _place: Place) {
             }
             Err(end) => {
                 debug!(?end, "connection ended before login");
-                if !matches!(end, End::Lost) {
-                    linger(&conn.outlet).await;
+                if matches!(end, End::Lost) {
+                    conn.outlet.close();
+                } else {
+                    Box::pin(close_gently(&conn.outlet)).await;
                 }
-                conn.outlet.close();
             }
         },
         Err(error) => debug!(%error, "socket could not be set up"),

@@ -17,10 +17,11 @@ use std::sync::{Arc, OnceLock};
 use arc_swap::ArcSwap;
 use daemon::Tasks;
 use daemon::config::OrInfinity;
-use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamError};
+use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
 
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
 use crate::auth::throttle::Throttle;
+use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
@@ -58,6 +59,8 @@ pub struct Route {
     pub router: Arc<Router>,
     /// Outlets that were written to.
     pub batch: Batch,
+    /// What an IQ handler wants to be sent behind its answer.
+    pub after_answer: Vec<(SessionRef, Stanza)>,
 }
 
 /// Everything that is needed to route.
@@ -69,12 +72,13 @@ pub struct Router {
     pub ledger: Arc<Ledger>,
     /// Sessions that may be resumed.
     pub resumable: Resumable,
+    /// Set when the node drains.
+    pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
     /// Counters.
     pub metrics: Arc<Metrics>,
     tasks: OnceLock<Tasks>,
-    leaving: OnceLock<StreamError>,
     settings: Settings,
 }
 
@@ -98,10 +102,10 @@ impl Router {
             sessions: Sessions::default(),
             ledger,
             resumable: Resumable::default(),
+            leaving: Leaving::default(),
             throttle: Throttle::default(),
             metrics,
             tasks: OnceLock::new(),
-            leaving: OnceLock::new(),
             settings,
         })
     }
@@ -117,16 +121,6 @@ impl Router {
     /// Where tasks are started.
     pub fn set_tasks(&self, tasks: Tasks) {
         let _only_the_first_counts = self.tasks.set(tasks);
-    }
-
-    /// From now on there are no new sessions: who wants one is told this.
-    pub fn leave(&self, error: StreamError) {
-        let _only_the_first_counts = self.leaving.set(error);
-    }
-
-    /// What clients are told since the node leaves.
-    pub fn leaving(&self) -> Option<&StreamError> {
-        self.leaving.get()
     }
 
     /// `general.default_server_domain`.
@@ -190,6 +184,7 @@ impl Router {
         Route {
             router: self.clone(),
             batch: Batch::new(&self.ledger),
+            after_answer: Vec::new(),
         }
     }
 
@@ -298,6 +293,9 @@ impl Route {
                 let reply = delivery.stanza.result_reply(payload.as_ref());
                 self.settle(delivery.token);
                 self.reply(reply);
+                for (session, stanza) in std::mem::take(&mut self.after_answer) {
+                    let _closed = session.push(stanza, None, &mut self.batch);
+                }
             }
             Err(error) => self.bounce(delivery, &error),
         }

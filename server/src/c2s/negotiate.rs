@@ -41,7 +41,7 @@ pub(super) struct Negotiation<'a> {
     /// Who has logged in.
     account: Option<BareJid>,
     attempts: u32,
-    /// When this part of the negotiation must be over.
+    /// When this part of the negotiation must be over. Not a time-out around it all: see [`Negotiation::next`].
     deadline: Instant,
     lang: Option<Box<str>>,
     /// The `to` of the first header; later ones must be the same (security case N12).
@@ -84,7 +84,6 @@ impl Negotiation<'_> {
         if self.conn.listener.tls_mode == TlsMode::Direct {
             self.handshake(AcceptKind::Direct).await?;
         }
-        // Only waiting for the client is cut off: who drops the other half of a bind or a resumption loses a session.
         self.deadline = Instant::now() + LOGIN_TIMEOUT;
         self.until_login().await?;
         self.deadline = Instant::now() + BIND_TIMEOUT;
@@ -108,12 +107,18 @@ impl Negotiation<'_> {
         }
     }
 
-    /// The next item, within the time that one state may take.
+    /// The next item, within the time that one state may take. All waiting for the client is done here, so that
+    /// whatever follows from an item is not cut in its middle: a session that stands in the table has a task.
     async fn next(&mut self) -> Result<Incoming, End> {
-        let limit = Instant::now() + self.conn.listener.state_timeout;
-        match timeout_at(limit.min(self.deadline), self.conn.next()).await {
-            Ok(next) => next,
-            Err(_) => Err(StreamCondition::ConnectionTimeout.into()),
+        let limit = (Instant::now() + self.conn.listener.state_timeout).min(self.deadline);
+        let router = self.conn.router.clone();
+        tokio::select! {
+            biased;
+            error = router.leaving.begun() => Err(End::Ordered(error, "drained")),
+            next = timeout_at(limit, self.conn.next()) => match next {
+                Ok(next) => next,
+                Err(_) => Err(StreamCondition::ConnectionTimeout.into()),
+            },
         }
     }
 
@@ -132,17 +137,8 @@ impl Negotiation<'_> {
         let host = host?;
         self.lang = header.lang.clone();
         self.host = Some(host);
-        self.stay_out_if_leaving()?;
         self.send_features();
         Ok(())
-    }
-
-    /// A node that is being stopped takes no new sessions.
-    fn stay_out_if_leaving(&self) -> Result<(), End> {
-        match self.conn.router.leaving() {
-            Some(error) => Err(End::Ordered(error.clone(), "drained")),
-            None => Ok(()),
-        }
     }
 
     fn check_header(&mut self, header: &StreamHeader) -> Result<Arc<Host>, End> {
@@ -459,14 +455,14 @@ impl Negotiation<'_> {
     }
 }
 
-/// The major number of `1.0`; at most two digits each, as nothing else was ever defined.
+/// The major number of `1.0`; a number too great to be one is a great one.
 fn major_version(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once('.')?;
     let is_number = |part: &str| {
-        (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        (1..=16).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
     if is_number(major) && is_number(minor) {
-        major.parse().ok()
+        Some(major.parse().unwrap_or(u32::MAX))
     } else {
         None
     }

@@ -85,20 +85,6 @@ impl Newcomers {
         }
     }
 
-    /// Tells all of them to go.
-    pub fn close_all(&self, error: &StreamError) {
-        let all: Vec<_> = self
-            .book
-            .lock()
-            .by_age
-            .values()
-            .map(|entry| entry.outlet.clone())
-            .collect();
-        for outlet in all {
-            outlet.order(Order::Close(error.clone(), "drained"));
-        }
-    }
-
     /// How many there are.
     pub fn count(&self) -> usize {
         self.book.lock().by_age.len()

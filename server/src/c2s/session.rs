@@ -382,7 +382,7 @@ impl Session {
 
     fn nonza(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
         if element.is("error", ns::STREAM) {
-            // The client's stream is over; an error is not answered with an error.
+            // Never answered with an error.
             return ControlFlow::Break(End::Closed);
         }
         if element.ns() != ns::STREAM_MANAGEMENT {
@@ -447,6 +447,8 @@ impl Session {
                 self.router.ledger.row_done(row);
             }
         }
+        // The client may not send anything for long.
+        self.batch.flush();
     }
 
     fn enable(&mut self, element: &Element) {
@@ -503,7 +505,7 @@ impl Session {
             };
             let old = self.outlet.clone();
             match self.hand_over(taker) {
-                None => return super::linger(&old).await,
+                None => return super::let_go(&old).await,
                 // Whoever asked has gone meanwhile; the session waits for the next.
                 Some(session) => {
                     self = session;
@@ -592,25 +594,16 @@ impl Session {
         self.end(reason(end)).await;
         drop(self);
         if is_heard {
-            super::linger(&outlet).await;
+            super::close_gently(&outlet).await;
+        } else {
+            outlet.close();
         }
-        outlet.close();
     }
 
-    /// Gives a client whose socket is full a moment to take what stands in line: the rest of it is not lost then.
+    /// Gives a client whose socket is full a moment to take what stands in line: what it gets finds no other way too.
     async fn write_rest(&mut self) {
-        let Self { outlet, batch, .. } = self;
-        let written = async {
-            while outlet.is_blocked() {
-                match std::future::poll_fn(|cx| outlet.poll_unread(cx)).await {
-                    Event::Writable if outlet.flush_blocked(&mut batch.settled).is_ok() => {}
-                    Event::Order(_) => {}
-                    Event::Writable | Event::Readable | Event::Lost => return,
-                }
-            }
-        };
+        let written = std::future::poll_fn(|cx| self.outlet.poll_written(cx));
         let _in_time = tokio::time::timeout(WRITE_REST_TIMEOUT, written).await;
-        batch.flush();
     }
 
     /// What has to happen at the end of a session, whatever became of its connection. Once.
@@ -659,6 +652,8 @@ impl Session {
         let Kept {
             stanza, token, row, ..
         } = kept;
+        // A row stays until the stanza has another one, or is settled where it goes now.
+        let token = token.or_else(|| row.map(|row| self.router.ledger.token_of_row(row)));
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {
@@ -674,9 +669,6 @@ impl Session {
                 route.bounce(Delivery { stanza, token }, &error.into());
             }
             _ => route.settle(token),
-        }
-        if let Some(row) = row {
-            self.router.ledger.row_done(row);
         }
     }
 }

@@ -33,7 +33,6 @@ impl Negotiation<'_> {
             self.send_iq_error(&id, &StanzaCondition::BadRequest.into());
             return Ok(Step::Stay);
         };
-        self.stay_out_if_leaving()?;
         let Some(account) = self.account.clone() else {
             return Err(StreamCondition::NotAuthorized.into());
         };
@@ -61,6 +60,7 @@ impl Negotiation<'_> {
         // In line before anybody finds the session: nothing comes before the answer.
         self.send_element(&answer);
         self.enter_table(&jid).await;
+        self.leave_if_all_do();
         Ok(Step::Bound(session))
     }
 
@@ -83,6 +83,13 @@ impl Negotiation<'_> {
         // Somebody was quicker, and is the older one now.
         if let Some(replaced) = displaced.replaced {
             self.replace(&replaced).await;
+        }
+    }
+
+    /// Who counted the sessions when the drain began may have missed this one.
+    fn leave_if_all_do(&self) {
+        if let Some(error) = self.conn.router.leaving.error() {
+            self.conn.outlet.order(Order::Close(error, "drained"));
         }
     }
 
@@ -121,7 +128,6 @@ impl Negotiation<'_> {
         let Some(h) = element.attr("h").and_then(session::parse_h) else {
             return Err(StreamCondition::BadFormat.into());
         };
-        self.stay_out_if_leaving()?;
         let previd = element.attr("previd").unwrap_or_default().to_owned();
         match self.take_over(&previd, h).await? {
             Some(session) => Ok(Step::Bound(session)),
@@ -174,6 +180,7 @@ impl Negotiation<'_> {
         session.settle_acknowledged(done);
         self.conn.reader.set_limits(self.limits());
         router.metrics.resumptions.inc();
+        self.leave_if_all_do();
         Ok(Some(session))
     }
 
