@@ -9,7 +9,7 @@ use monitoring::{Exporter, Readiness, Registry, State};
 use protocol::{JidRef, Kind};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use transport::ListenOptions;
 
 use crate::access::AccessRules;
@@ -258,7 +258,7 @@ impl Certificates {
         {
             match tls.reload() {
                 Ok(reloaded) => info!(?reloaded, "certificates read again"),
-                Err(error) => tracing::error!(%error, "certificates stay as they were"),
+                Err(error) => error!(%error, "certificates stay as they were"),
             }
         }
         self.note_expiry();
@@ -396,36 +396,42 @@ fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so
-/// messages go to the offline store. A row is deleted after its stanza is settled.
+/// messages go to the offline store. A row is deleted after its stanza is settled, and stays if that fails.
 async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), StartError> {
     loop {
         let rows = store.list(RECOVER_BATCH).await?;
-        if rows.is_empty() {
+        let total = rows.len();
+        if total == 0 {
             return Ok(());
         }
-        let mut done = Vec::with_capacity(rows.len());
         for row in rows {
-            if let Some(stanza) = row.to_stanza() {
-                let stanza = match (stanza.kind(), stanza.to().map(JidRef::to_bare)) {
-                    // The session that it was for is gone, whatever its name was.
-                    (Kind::Message, Some(to)) => stanza.with_to(to.as_ref()),
-                    _ => stanza,
-                };
-                router
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
-                router.metrics.ledger.in_flight_recovered.inc();
-            }
-            done.push(row.id);
+            let token = Some(router.ledger.token_of_row(row.id));
+            let Some(stanza) = row.to_stanza() else {
+                warn!("an in-flight row holds no stanza");
+                router.ledger.settle_all(&mut token.into_iter().collect());
+                continue;
+            };
+            let stanza = match (stanza.kind(), stanza.to().map(JidRef::to_bare)) {
+                // The session that it was for is gone, whatever its name was.
+                (Kind::Message, Some(to)) => stanza.with_to(to.as_ref()),
+                _ => stanza,
+            };
+            router.route(Delivery { stanza, token }).await;
+            router.metrics.ledger.in_flight_recovered.inc();
         }
+        let done = router.ledger.take_done_rows();
         info!(
             stanzas = done.len(),
             "stanzas of an earlier run were routed"
         );
         store.delete(&done).await?;
+        if done.len() < total {
+            error!(
+                left = total - done.len(),
+                "stanzas in flight stay for the next start"
+            );
+            return Ok(());
+        }
     }
 }
 
@@ -444,3 +450,6 @@ impl Observer for QueryObserver {
         self.0.queries.observe("commit", elapsed, succeeded);
     }
 }
+
+#[cfg(test)]
+mod tests;
