@@ -1,4 +1,5 @@
 //! The one binary of fast whole-system tests (and of slow ones, which run when `RUN_SLOW_TESTS=1` says so).
+mod crash;
 mod delivery;
 mod load;
 mod scenarios;

@@ -46,7 +46,6 @@ impl Negotiation<'_> {
             return Ok(Step::Stay);
         };
         self.conn.outlet.bind(jid.clone());
-        self.enter_table(&jid).await;
         let mut answer = Element::new("iq", ns::CLIENT).with_attr("type", "result");
         answer.set_attr("id", Some(&id));
         answer.push(
@@ -54,6 +53,8 @@ impl Negotiation<'_> {
                 .with_child(Element::new("jid", ns::BIND).with_text(jid.as_str())),
         );
         self.send_element(&answer);
+        // Behind the answer: whatever is sent to the session from now on follows it.
+        self.enter_table(&jid).await;
         let mut session = self.session(self.conn.outlet.clone())?;
         // Who counted the sessions may have missed this one.
         session.pending_error = self.conn.router.leaving.error();
