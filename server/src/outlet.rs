@@ -1189,3 +1189,6 @@ impl Drop for Batch {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests;

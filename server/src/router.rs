@@ -59,6 +59,8 @@ pub struct Route {
     pub router: Arc<Router>,
     /// Outlets that were written to.
     pub batch: Batch,
+    /// What an IQ handler wants to be sent behind its answer.
+    pub after_answer: Vec<(SessionRef, Stanza)>,
 }
 
 /// Everything that is needed to route.
@@ -156,6 +158,7 @@ impl Router {
         Route {
             router: self.clone(),
             batch: Batch::new(&self.ledger),
+            after_answer: Vec::new(),
         }
     }
 
@@ -264,6 +267,9 @@ impl Route {
                 let reply = delivery.stanza.result_reply(payload.as_ref());
                 self.settle(delivery.token);
                 self.reply(reply);
+                for (session, stanza) in std::mem::take(&mut self.after_answer) {
+                    let _closed = session.push(stanza, None, &mut self.batch);
+                }
             }
             Err(error) => self.bounce(delivery, &error),
         }

@@ -107,6 +107,17 @@ impl Wire {
         matches!(self.socket, Some(Socket::Tls(_)))
     }
 
+    /// What `tls-exporter` binds a login to (RFC 9266). TLS 1.3 only.
+    pub fn exported_key(&self) -> Result<[u8; 32]> {
+        let Some(Socket::Tls(stream)) = &self.socket else {
+            bail!("TLS is not on")
+        };
+        Ok(stream
+            .get_ref()
+            .1
+            .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None)?)
+    }
+
     /// Writes all bytes. A connection that the server has closed is no error here: what matters is what it sent before.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let result = match &mut self.socket {

@@ -287,6 +287,7 @@ impl Negotiation<'_> {
                 ));
                 Ok(Step::Stay)
             }
+            ("error", ns::STREAM) => Err(End::Closed),
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())
             }
@@ -319,6 +320,7 @@ impl Negotiation<'_> {
                 self.send_element(&answer);
                 Ok(Step::Stay)
             }
+            ("error", ns::STREAM) => Err(End::Closed),
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())
             }
@@ -444,14 +446,14 @@ impl Negotiation<'_> {
     }
 }
 
-/// The major number of `1.0`; at most two digits each, as nothing else was ever defined.
+/// The major number of `1.0`; a number too great to be one is a great one.
 fn major_version(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once('.')?;
     let is_number = |part: &str| {
-        (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        (1..=16).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
     if is_number(major) && is_number(minor) {
-        major.parse().ok()
+        Some(major.parse().unwrap_or(u32::MAX))
     } else {
         None
     }

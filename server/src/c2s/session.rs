@@ -356,6 +356,10 @@ impl Session {
     // ---- stream management
 
     fn nonza(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
+        if element.is("error", ns::STREAM) {
+            // Never answered with an error.
+            return ControlFlow::Break(End::Closed);
+        }
         if element.ns() != ns::STREAM_MANAGEMENT {
             return ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into());
         }
