@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use parking_lot::Mutex;
 use protocol::{Element, ns};
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::book::Book;
@@ -14,6 +15,8 @@ use crate::process::Process;
 use crate::target::DOMAIN;
 use crate::wire::Event;
 
+/// Clients that log in at the same time: more would only wait for each other.
+const LOGINS_MAX: usize = 32;
 /// Messages of one sender that may wait for an acknowledgement.
 const WINDOW: usize = 60;
 /// A sender asks for an acknowledgement after so many messages.
@@ -94,8 +97,21 @@ pub struct Sender {
     pub is_tls: bool,
     /// Whether it loses its connection now and then, and resumes.
     pub is_restless: bool,
+    /// Whether it is available, and so gets what is sent to its account.
+    pub is_available: bool,
     /// Between two messages.
     pub pause: Duration,
+}
+
+/// A stream error that was expected.
+#[derive(Clone, Debug)]
+pub struct Farewell {
+    /// When it came.
+    pub at: Instant,
+    /// The condition.
+    pub condition: String,
+    /// Its character data: the address of `see-other-host`.
+    pub content: String,
 }
 
 /// What all clients of one boot share.
@@ -111,6 +127,10 @@ pub struct Stage {
     pub plain: std::net::SocketAddr,
     /// Where they connect with TLS.
     pub tls: std::net::SocketAddr,
+    /// Stream errors that senders got. None where none is expected.
+    pub farewells: Option<Arc<Mutex<Vec<Farewell>>>>,
+    /// So many log in at the same time.
+    entrance: Arc<Semaphore>,
 }
 
 impl Stage {
@@ -122,6 +142,8 @@ impl Stage {
             ready: watch::Sender::new(0),
             plain: node.c2s,
             tls: node.c2s_tls,
+            farewells: None,
+            entrance: Arc::new(Semaphore::new(LOGINS_MAX)),
         }
     }
 
@@ -443,6 +465,10 @@ struct Sending<'a> {
     handled: u32,
     resume_id: String,
     since_question: usize,
+    /// Stanzas at the beginning of the session that are no messages and have not been acknowledged.
+    uncounted: u32,
+    /// It got a stream error that was expected.
+    is_dismissed: bool,
 }
 
 struct Sent {
@@ -462,6 +488,8 @@ pub async fn send(sender: Sender, stage: Stage, destinations: Arc<[Destination]>
         handled: 0,
         resume_id: String::new(),
         since_question: 0,
+        uncounted: 0,
+        is_dismissed: false,
     };
     if let Err(error) = state.run().await
         && !state.stage.is_over(NEWS).await
@@ -474,13 +502,21 @@ pub async fn send(sender: Sender, stage: Stage, destinations: Arc<[Destination]>
 impl Sending<'_> {
     async fn run(&mut self) -> Result<()> {
         let way = self.stage.way(self.sender.is_tls);
+        let entrance = Arc::clone(&self.stage.entrance);
+        let entering = entrance.acquire().await?;
         let mut client = Light::log_in(way, &self.sender.local).await?;
         client.bind("sender").await?;
         (self.resume_id, _) = client.enable().await?;
+        if self.sender.is_available {
+            client.send("<presence/>").await?;
+            self.uncounted = 1;
+        }
+        drop(entering);
         self.stage.report_ready();
         loop {
             match self.serve(&mut client).await? {
                 Turn::Left => return Ok(()),
+                Turn::Ended if self.is_dismissed => return Ok(()),
                 Turn::Ended if self.stage.is_over(NEWS).await => return Ok(()),
                 Turn::Ended => bail!("the node ended the stream"),
                 Turn::Cut => {}
@@ -490,6 +526,9 @@ impl Sending<'_> {
             match client.resume(&self.resume_id, self.handled).await? {
                 Resumed::Gone => bail!("the session was gone"),
                 Resumed::Goes(h) => self.acknowledged(h)?,
+            }
+            if self.uncounted > 0 {
+                client.send("<presence/>").await?;
             }
             // What the node may not have: it leaves out what it has.
             for sent in &self.outstanding {
@@ -504,10 +543,12 @@ impl Sending<'_> {
             .is_restless
             .then(|| Instant::now() + self.dice.millis(50, 250));
         let mut phase = self.stage.phase.clone();
-        let mut next_at = Instant::now();
+        // Not all at once.
+        let pause_ms = u64::try_from(self.sender.pause.as_millis())?;
+        let mut next_at = Instant::now() + self.dice.millis(0, pause_ms + 1);
         loop {
             let is_load = *phase.borrow_and_update() == Phase::Load;
-            let may_send = is_load && self.outstanding.len() < WINDOW;
+            let may_send = is_load && !self.is_dismissed && self.outstanding.len() < WINDOW;
             tokio::select! {
                 event = client.event() => match event? {
                     Event::Element(element) => self.element(client, &element).await?,
@@ -577,6 +618,19 @@ impl Sending<'_> {
                     .send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"))
                     .await
             }
+            ("error", ns::STREAM) if let Some(farewells) = &self.stage.farewells => {
+                self.is_dismissed = true;
+                let condition = element
+                    .elements()
+                    .next()
+                    .context("an error has a condition")?;
+                farewells.lock().push(Farewell {
+                    at: Instant::now(),
+                    condition: condition.name().to_owned(),
+                    content: condition.text().into_owned(),
+                });
+                Ok(())
+            }
             _ => bail!("unexpected {}", element.to_xml()),
         }
     }
@@ -584,12 +638,15 @@ impl Sending<'_> {
     fn acknowledged(&mut self, h: u32) -> Result<()> {
         let count = h.wrapping_sub(self.acked) as usize;
         ensure!(
-            count <= self.outstanding.len(),
+            count <= self.outstanding.len() + self.uncounted as usize,
             "h='{h}' after {} and with {} outstanding",
             self.acked,
             self.outstanding.len()
         );
         self.acked = h;
+        let others = u32::try_from(count)?.min(self.uncounted);
+        self.uncounted -= others;
+        let count = count - others as usize;
         for sent in self.outstanding.drain(..count) {
             self.stage.book.acknowledged(sent.number);
         }

@@ -9,6 +9,8 @@ mod crash;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod drain;
+#[cfg(test)]
 mod interop;
 #[cfg(test)]
 mod load;

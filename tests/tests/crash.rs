@@ -315,6 +315,7 @@ fn senders() -> Vec<Sender> {
         local: local.to_owned(),
         is_tls,
         is_restless,
+        is_available: false,
         pause: Duration::from_millis(pause_ms),
     };
     vec![
