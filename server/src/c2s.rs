@@ -172,7 +172,7 @@ impl Connection {
     }
 
     /// The reader, for the session; what was appended goes out first.
-    pub fn into_reader(mut self: Box<Self>) -> StreamReader {
+    pub fn into_reader(mut self) -> StreamReader {
         self.batch.flush();
         std::mem::replace(&mut self.reader, StreamReader::new(Limits::PRE_AUTH))
     }

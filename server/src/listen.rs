@@ -100,7 +100,7 @@ async fn serve(
             match Box::pin(negotiate(&mut conn)).await {
                 Ok(session) => {
                     let unparsed = conn.take_unparsed();
-                    let reader = conn.into_reader();
+                    let reader = (*conn).into_reader();
                     session.run(reader, unparsed).await;
                 }
                 Err(end) => {

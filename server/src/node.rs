@@ -25,7 +25,7 @@ use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
 use crate::storage::in_flight::InFlightStore;
 use crate::storage::secrets::SecretStore;
-use crate::storage::{self, Db, Observer, Place};
+use crate::storage::{self, Db, Observer};
 
 pub mod drain;
 pub mod idle;
@@ -33,8 +33,8 @@ pub mod plan;
 
 /// What a node is made of: the checked configuration, without its words.
 pub struct NodePlan {
-    /// Where the database is.
-    pub storage: Place,
+    /// Where the database is, and how it is used.
+    pub storage: storage::Options,
     /// Where sockets and made certificates lie.
     pub data_dir: PathBuf,
     /// Client listeners.
@@ -135,7 +135,7 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
-        let mut options = storage::Options::new(plan.storage);
+        let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
         let db = Db::open(options).await?;
         db.migrate().await?;

@@ -215,8 +215,8 @@ impl Route {
             Some(to) => self.router.destination(to),
         };
         match destination {
-            Destination::Account(host) => self.to_account(&host, delivery).await,
-            Destination::Server(host) => self.to_server(&host, delivery).await,
+            Destination::Account(host) => Box::pin(self.account_stanza(&host, delivery)).await,
+            Destination::Server(host) => Box::pin(self.server_stanza(&host, delivery)).await,
             Destination::Remote => {
                 let error = StanzaError::new(StanzaCondition::RemoteServerNotFound)
                     .with_text("this server does not federate");
@@ -226,7 +226,7 @@ impl Route {
     }
 
     /// A stanza for the domain itself (RFC 6121 section 8.4, RFC 6120 section 10.5.1).
-    async fn to_server(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    async fn server_stanza(&mut self, host: &Arc<Host>, delivery: Delivery) {
         let stanza = &delivery.stanza;
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Iq, StanzaType::Get | StanzaType::Set) => {

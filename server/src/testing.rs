@@ -30,7 +30,7 @@ use crate::modules::config::StreamManagement;
 use crate::node::{HostPlan, ListenerPlan, Node, NodePlan, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;
-use crate::storage::Place;
+use crate::storage::{Options, Place};
 
 /// A test that is right never waits so long.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -133,7 +133,7 @@ impl TestNode {
 
 fn plan(dir: &TempDir) -> NodePlan {
     NodePlan {
-        storage: Place::Memory,
+        storage: Options::new(Place::Memory),
         data_dir: dir.path().to_owned(),
         listeners: vec![ListenerPlan {
             address: "127.0.0.1:0".parse().unwrap(),

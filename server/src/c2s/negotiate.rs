@@ -169,7 +169,10 @@ impl Negotiation<'_> {
 
     fn send_header(&mut self, header: &StreamHeader) {
         let router = self.conn.router.clone();
-        let from = self.asked.as_deref().unwrap_or(router.default_domain());
+        let from = self
+            .asked
+            .as_deref()
+            .unwrap_or_else(|| router.default_domain());
         let mut out = Vec::with_capacity(256);
         let id = secure_id();
         let to = header
@@ -415,7 +418,10 @@ impl Negotiation<'_> {
                 return;
             }
             let router = self.conn.router.clone();
-            let from = self.asked.as_deref().unwrap_or(router.default_domain());
+            let from = self
+                .asked
+                .as_deref()
+                .unwrap_or_else(|| router.default_domain());
             let id = secure_id();
             ResponseHeader {
                 from,

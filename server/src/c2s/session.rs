@@ -64,7 +64,7 @@ impl Session {
             batch,
             pending_error: None,
             lang,
-            shaper: Shaper::new(&listener),
+            shaper: Shaper::new(listener),
             opened: false,
         }
     }
@@ -328,7 +328,7 @@ impl Session {
                 let mut route = self.scope();
                 let session = Some(self.outlet.clone());
                 let host = self.host.clone();
-                route.answer(&host, delivery, target, session).await;
+                Box::pin(route.answer(&host, delivery, target, session)).await;
             }
             None => {
                 let mut event = UserSendIq {
