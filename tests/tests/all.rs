@@ -5,7 +5,11 @@
 )]
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod delivery;
+#[cfg(test)]
+mod drain;
 #[cfg(test)]
 mod interop;
 #[cfg(test)]
