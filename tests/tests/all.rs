@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod interop;
 #[cfg(test)]
 mod load;
