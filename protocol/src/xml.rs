@@ -232,8 +232,8 @@ impl StreamReader {
         &'r mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'r>>, StreamError> {
-        if let (Some(held), [byte]) = (&mut self.held, &**input)
-            && held.take_quiet(*byte, self.limits.element_bytes_max)
+        if let Some(held) = &mut self.held
+            && held.take_quiet(input, self.limits.element_bytes_max)
         {
             *input = &[];
             return Ok(None);
@@ -311,8 +311,9 @@ impl StreamReader {
             self.resume(input, findings)
         } else if self.skip_to_tag(input)? {
             STACK.with_borrow_mut(|stack| {
+                let whole = self.start(input, findings, stack);
                 stack.clear();
-                self.start(input, findings, stack)
+                whole
             })
         } else {
             Ok(None)
@@ -512,16 +513,17 @@ pub(crate) fn check_element<'x>(
         return Err(Fault::TooBig.into());
     }
     let found = STACK.with_borrow_mut(|stack| {
-        stack.clear();
-        Pass {
+        let mut pass = Pass {
             bytes: xml,
             limits,
             outside,
             level: Level::Stream { root: "" },
             stack,
             progress: &mut Progress::default(),
-        }
-        .run()
+        };
+        let found = pass.run();
+        stack.clear();
+        found
     });
     match found? {
         Found::Element(end) if end == xml.len() => {

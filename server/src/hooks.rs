@@ -263,6 +263,9 @@ pub struct OfflineMessage {
 /// A session is bound and in the session table.
 pub struct SessionOpened;
 
+/// A session takes messages from now on, and there are stored ones (RFC 6121 section 4.2.2, XEP-0160).
+pub struct SessionAvailable;
+
 /// A session has ended and is no longer in the session table. Runs exactly once for each opened session.
 pub struct SessionClosed {
     /// Why it ended, as a closed word for metrics and status texts.
@@ -349,6 +352,7 @@ hooks! {   // the one list
     offline_message: OfflineMessage, Route => Halt, "offline_message";
     may_see_presence: MaySeePresence, Route => Halt, "may_see_presence";
     session_opened: SessionOpened, Session => Nothing, "session_opened";
+    session_available: SessionAvailable, Session => Nothing, "session_available";
     session_closed: SessionClosed, Session => Nothing, "session_closed";
     roster_changed: RosterChanged, Route => Nothing, "roster_changed";
     account_removed: AccountRemoved, Route => Halt, "account_removed";

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
+use daemon::Shutdown;
 use parking_lot::Mutex;
 use protocol::Kind;
 use tokio::time::MissedTickBehavior;
@@ -57,7 +58,23 @@ pub struct Ledger {
     enrolled: Mutex<Vec<SessionRef>>,
     /// In-flight rows whose stanza is acknowledged or stored elsewhere.
     done_rows: Mutex<Vec<i64>>,
+    own: Mutex<OwnTokens>,
 }
+
+/// Stanzas that no client waits for but a row does: it is deleted when another target is done with its stanza.
+#[derive(Default)]
+struct OwnTokens {
+    next: u32,
+    rows: hashbrown::HashMap<u32, OwnToken, RandomState>,
+}
+
+struct OwnToken {
+    row: i64,
+    targets: u16,
+}
+
+/// The session of tokens that no client waits for; sessions are counted from 1.
+const OWN_SESSION: u64 = 0;
 
 impl Ledger {
     /// An empty book.
@@ -69,6 +86,7 @@ impl Ledger {
             managed: (0..SHARDS).map(|_| Shard::default()).collect(),
             enrolled: Mutex::default(),
             done_rows: Mutex::default(),
+            own: Mutex::default(),
         })
     }
 
@@ -97,9 +115,43 @@ impl Ledger {
         self.done_rows.lock().push(row);
     }
 
+    /// The stanza of that row finds another way: a token for it, which keeps the row until the stanza is settled there.
+    /// So it stands in the database all the time, although its sender was told long ago.
+    pub fn token_of_row(&self, row: i64) -> Token {
+        let mut own = self.own.lock();
+        let mut stanza = own.next;
+        while own.rows.contains_key(&stanza) {
+            stanza = stanza.wrapping_add(1);
+        }
+        own.next = stanza.wrapping_add(1);
+        own.rows.insert(stanza, OwnToken { row, targets: 1 });
+        Token {
+            session: OWN_SESSION,
+            stanza,
+        }
+    }
+
+    fn settle_own(&self, stanza: u32) {
+        let mut own = self.own.lock();
+        let Some(token) = own.rows.get_mut(&stanza) else {
+            return;
+        };
+        token.targets = token.targets.saturating_sub(1);
+        if token.targets == 0 {
+            let row = token.row;
+            own.rows.remove(&stanza);
+            drop(own);
+            self.row_done(row);
+        }
+    }
+
     /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
     pub fn settle_all(&self, tokens: &mut Vec<Token>) {
         while let Some(token) = tokens.pop() {
+            if token.session == OWN_SESSION {
+                self.settle_own(token.stanza);
+                continue;
+            }
             let sender = self
                 .shard(token.session)
                 .lock()
@@ -128,6 +180,12 @@ impl Ledger {
 
     /// The sender's stanza goes to `more` further targets.
     pub fn expect(&self, token: Token, more: u16) {
+        if token.session == OWN_SESSION {
+            if let Some(own) = self.own.lock().rows.get_mut(&token.stanza) {
+                own.targets = own.targets.saturating_add(more);
+            }
+            return;
+        }
         let sender = self
             .shard(token.session)
             .lock()
@@ -138,19 +196,26 @@ impl Ledger {
         }
     }
 
-    /// Runs the sweep until it is cancelled. The caller spawns it; it ends with its task.
-    pub async fn run(self: Arc<Self>, store: InFlightStore) {
+    /// Runs the sweep until `end`, and once more then: a node that is stopped in order leaves no row of a stanza that
+    /// its receiver has. The caller spawns it.
+    pub async fn run(self: Arc<Self>, store: InFlightStore, end: Shutdown) {
         let mut interval = tokio::time::interval(Duration::from_millis(SWEEP_MS));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let started = tokio::time::Instant::now();
         loop {
-            let now = interval.tick().await;
+            // Between two sweeps only: one that is cut in its middle would not know its rows.
+            let now = tokio::select! {
+                biased;
+                () = end.cancelled() => break,
+                now = interval.tick() => now,
+            };
             let ms = now.duration_since(started).as_millis();
             self.clock
                 .ms
                 .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.sweep(&store).await;
         }
+        self.sweep(&store).await;
     }
 
     async fn sweep(&self, store: &InFlightStore) {

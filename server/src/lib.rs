@@ -22,3 +22,5 @@ pub mod router;
 pub mod run;
 pub mod services;
 pub mod storage;
+#[cfg(test)]
+mod testing;

@@ -329,19 +329,28 @@ impl Outlet {
         batch: &mut Batch,
     ) -> Pushed {
         let mut state = self.state.lock();
-        if let Some(rare) = &mut state.rare {
-            if let Some(successor) = &rare.successor {
-                let successor = successor.clone();
-                drop(state);
-                return successor.push(stanza, token, batch);
-            }
-            if let Some(waiting) = &mut rare.installing {
-                waiting.pushed.push((stanza, token));
-                return Pushed::Taken;
-            }
+        if let Some(successor) = state.rare.as_ref().and_then(|rare| rare.successor.clone()) {
+            drop(state);
+            return successor.push(stanza, token, batch);
         }
         if self.has(Flag::Closed) {
             return Pushed::Closed(stanza, token);
+        }
+        // Presence is state, not content: it is settled when it has been handed on, and no row is made of it.
+        let token = match stanza.kind() {
+            Kind::Presence => {
+                batch.settle(token);
+                None
+            }
+            Kind::Message | Kind::Iq => token,
+        };
+        if let Some(waiting) = state
+            .rare
+            .as_mut()
+            .and_then(|rare| rare.installing.as_mut())
+        {
+            waiting.pushed.push((stanza, token));
+            return Pushed::Taken;
         }
         self.append(&mut state, stanza, token);
         self.after_append(state, batch);
@@ -358,9 +367,15 @@ impl Outlet {
         self.after_append(state, batch);
     }
 
-    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes.
+    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes. Stanzas behind
+    /// bytes that the socket has refused are left out: they are kept, and find another way.
     pub fn push_last(self: &Arc<Self>, bytes: &[u8], settled: &mut Vec<Token>) {
-        self.state.lock().append_bytes(bytes);
+        let mut state = self.state.lock();
+        if state.blocked || state.broken {
+            state.out = Vec::new();
+        }
+        state.append_bytes(bytes);
+        drop(state);
         self.flush(settled);
     }
 
@@ -523,6 +538,10 @@ impl Outlet {
             state.blocked = true;
             state.wake();
         }
+        if self.has(Flag::Closed) {
+            // The session's task waits for its last bytes.
+            state.wake();
+        }
     }
 
     /// The socket has taken the first `count` of the stanzas that were kept for it.
@@ -569,6 +588,34 @@ impl Outlet {
         drop(state);
         self.flush(settled);
         Ok(())
+    }
+
+    /// Waits until the socket has taken all bytes, or never will. Only the session's task calls it, when nothing is
+    /// pushed any more.
+    pub fn poll_written(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut settled = Vec::new();
+        let polled = loop {
+            let mut state = self.state.lock();
+            state.remember(cx);
+            if state.writing {
+                // Whoever writes wakes us.
+                break Poll::Pending;
+            }
+            if !state.blocked || state.broken {
+                break Poll::Ready(());
+            }
+            drop(state);
+            match self.socket.poll_writable(cx) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Err(_)) => break Poll::Ready(()),
+                Poll::Ready(Ok(())) if self.flush_blocked(&mut settled).is_err() => {
+                    break Poll::Ready(());
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        };
+        self.ledger.settle_all(&mut settled);
+        polled
     }
 
     /// Whether all that was pushed has been taken by the socket.
@@ -742,7 +789,7 @@ impl Outlet {
         if let Some(tls) = &mut state.tls {
             let mut goodbye = Vec::new();
             tls.close_notify(&mut goodbye);
-            if !state.blocked {
+            if !state.blocked && !state.writing {
                 let _ = self.socket.try_write(&goodbye);
             }
         }
@@ -971,10 +1018,6 @@ impl Outlet {
                 all.extend(pushed.map(|(stanza, token)| Kept::new(stanza, token, now)));
             }
         }
-        // What somebody is about to write goes out; what the socket refuses finds its way as one of these.
-        if state.blocked || state.broken {
-            state.out = Vec::new();
-        }
         all
     }
 
@@ -1146,3 +1189,6 @@ impl Drop for Batch {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests;

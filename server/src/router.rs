@@ -21,6 +21,7 @@ use daemon::config::OrInfinity;
 
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
 use crate::auth::throttle::Throttle;
+use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
@@ -58,6 +59,8 @@ pub struct Route {
     pub router: Arc<Router>,
     /// Outlets that were written to.
     pub batch: Batch,
+    /// What an IQ handler wants to be sent behind its answer.
+    pub after_answer: Vec<(SessionRef, Stanza)>,
 }
 
 /// Everything that is needed to route.
@@ -69,6 +72,8 @@ pub struct Router {
     pub ledger: Arc<Ledger>,
     /// Sessions that may be resumed.
     pub resumable: Resumable,
+    /// Set when the node drains.
+    pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
     /// Counters.
@@ -94,6 +99,7 @@ impl Router {
             sessions: Sessions::default(),
             ledger,
             resumable: Resumable::default(),
+            leaving: Leaving::default(),
             throttle: Throttle::default(),
             metrics,
             settings,
@@ -152,6 +158,7 @@ impl Router {
         Route {
             router: self.clone(),
             batch: Batch::new(&self.ledger),
+            after_answer: Vec::new(),
         }
     }
 
@@ -260,6 +267,9 @@ impl Route {
                 let reply = delivery.stanza.result_reply(payload.as_ref());
                 self.settle(delivery.token);
                 self.reply(reply);
+                for (session, stanza) in std::mem::take(&mut self.after_answer) {
+                    let _closed = session.push(stanza, None, &mut self.batch);
+                }
             }
             Err(error) => self.bounce(delivery, &error),
         }

@@ -12,8 +12,8 @@ fn a_tree_is_built_and_written() {
         .with_child(Element::new("query", ns::ROSTER).with_attr("ver", "<'\">\n"))
         .with_text("a<b>\r\n")
         .with_text("]]>");
-    let written = "<iq type='result'><query xmlns='jabber:iq:roster' ver='&lt;&apos;&quot;&gt;&#xA;'/>\
-                   a&lt;b&gt;&#xD;\n]]&gt;</iq>";
+    let written = "<iq type='result'><query xmlns='jabber:iq:roster' ver='&lt;&apos;&quot;&gt;&#10;'/>\
+                   a&lt;b&gt;&#13;\n]]&gt;</iq>";
     let mut out = b"x".to_vec();
     element.write(&mut out, ns::CLIENT);
     assert_eq!(String::from_utf8(out).unwrap(), format!("x{written}"));

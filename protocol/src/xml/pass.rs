@@ -194,11 +194,11 @@ impl Stack {
     }
 
     /// A copy of exact size without the scratch space of a tag.
-    pub(crate) fn to_held(&self) -> Self {
+    pub(crate) fn hold(&mut self) -> Self {
         Self {
             open: self.open.clone(),
             bindings: self.bindings.clone(),
-            spilled: self.spilled.clone(),
+            spilled: std::mem::take(&mut self.spilled),
             attributes: Vec::new(),
         }
     }
@@ -629,12 +629,10 @@ impl Pass<'_> {
     /// The namespace of a prefix that is used.
     fn resolve(&mut self, prefix: &str) -> Result<Ns, Fault> {
         let bytes = self.bytes;
-        let declared = self
-            .stack
-            .bindings
-            .iter()
-            .rev()
-            .find(|binding| binding.prefix.of_bytes(bytes) == prefix.as_bytes());
+        let declared = self.stack.bindings.iter().rev().find(|binding| {
+            binding.prefix.len() == prefix.len()
+                && binding.prefix.of_bytes(bytes) == prefix.as_bytes()
+        });
         if prefix == "stream" {
             self.progress.index.has_foreign_scope = true;
         }

@@ -356,6 +356,10 @@ impl Session {
     // ---- stream management
 
     fn nonza(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
+        if element.is("error", ns::STREAM) {
+            // Never answered with an error.
+            return ControlFlow::Break(End::Closed);
+        }
         if element.ns() != ns::STREAM_MANAGEMENT {
             return ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into());
         }
@@ -418,6 +422,8 @@ impl Session {
                 self.router.ledger.row_done(row);
             }
         }
+        // The client may not send anything for long.
+        self.batch.flush();
     }
 
     fn enable(&mut self, element: &Element) {
@@ -518,7 +524,11 @@ impl Session {
             self.batch.flush();
         }
         match taker.send(self) {
-            Ok(()) => old.close_write_side(),
+            Ok(()) if old.has(Flag::Detached) => {}
+            Ok(()) => {
+                old.close_write_side();
+                super::hang_up(&old, tokio::time::Instant::now() + super::GOODBYE_TIMEOUT).await;
+            }
             // Whoever asked has gone meanwhile, and the claim on the session with it.
             Err(session) => session.finish(&End::Lost).await,
         }
@@ -541,9 +551,13 @@ impl Session {
         }
         self.batch.flush();
         self.router.ledger.remove(self.outlet.id());
-        self.outlet.close();
         self.outlet.ended();
         self.router.metrics.sessions_closed.of(reason).inc();
+        if self.outlet.has(Flag::Detached) || matches!(end, End::Lost) {
+            self.outlet.close();
+        } else {
+            super::close_gently(&self.outlet).await;
+        }
     }
 
     fn say_goodbye(&mut self, end: &End) {
@@ -576,6 +590,8 @@ impl Session {
         let Kept {
             stanza, token, row, ..
         } = kept;
+        // A row stays until the stanza has another one, or is settled where it goes now.
+        let token = token.or_else(|| row.map(|row| self.router.ledger.token_of_row(row)));
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {
@@ -591,9 +607,6 @@ impl Session {
                 route.bounce(Delivery { stanza, token }, &error.into());
             }
             _ => route.settle(token),
-        }
-        if let Some(row) = row {
-            self.router.ledger.row_done(row);
         }
     }
 }

@@ -2,7 +2,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use protocol::{JidRef, Kind, StanzaCondition, StanzaError, StanzaType};
+use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, ns};
 
 use super::{Delivery, Route};
 use crate::cluster::Sessions;
@@ -269,6 +269,8 @@ impl Route {
         }
         let session = self.router.sessions.find(to);
         let session = match session {
+            // A roster push comes from the own server alone: whoever else sends one means harm.
+            Some(_) if is_request && is_foreign_roster(&delivery.stanza) => None,
             Some(session) if is_request && !self.may_ask(host, &delivery, &session).await => None,
             other => other,
         };
@@ -306,4 +308,11 @@ impl Route {
         let flow = host.hooks.run(self, &mut event).await;
         flow.is_continue() && event.allowed
     }
+}
+
+/// A request about rosters from somebody else's account.
+fn is_foreign_roster(stanza: &Stanza) -> bool {
+    let is_roster = stanza.payload().is_some_and(|(_, ns)| ns == ns::ROSTER);
+    let bare = |jid: Option<JidRef<'_>>| jid.map(|jid| jid.bare_str().to_owned());
+    is_roster && bare(stanza.from()) != bare(stanza.to())
 }

@@ -80,6 +80,12 @@ statements! {
     SUBSCRIPTIONS = "roster_subscriptions":
         "SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
          WHERE server = $1 AND username = $2 AND subscription <> 'N'";
+    // All that the first presence of a session needs, in one statement; the rest is read only if it is there.
+    OVERVIEW = "roster_overview":
+        "SELECT (SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
+                 WHERE server = $1 AND username = $2 AND subscription <> 'N'),
+                EXISTS (SELECT 1 FROM rosterusers WHERE server = $1 AND username = $2 AND ask IN ('I', 'B')),
+                EXISTS (SELECT 1 FROM offline_message WHERE server = $1 AND username = $2)";
     REQUESTS = "roster_requests":
         "SELECT jid, subscription, ask, askmessage FROM rosterusers
          WHERE server = $1 AND username = $2 AND jid > $3 AND ask IN ('I', 'B') ORDER BY jid LIMIT $4";
@@ -253,6 +259,17 @@ impl Request {
     }
 }
 
+/// What the first presence of a session needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Contacts where anybody sees anybody's presence.
+    pub subscriptions: Vec<(Jid, State)>,
+    /// Requests wait for an answer.
+    pub has_requests: bool,
+    /// Messages were stored while nobody was there.
+    pub has_messages: bool,
+}
+
 /// The rosters of all accounts.
 #[derive(Clone)]
 pub struct RosterStore {
@@ -316,15 +333,22 @@ impl RosterStore {
     /// Who sees whose presence, for those contacts where anybody does. One statement.
     pub async fn subscriptions(&self, account: &BareJid) -> Result<Vec<(Jid, State)>, Error> {
         let query = SUBSCRIPTIONS.bind(Key::of(account).values());
+        Ok(self
+            .db
+            .fetch_optional(query, read_subscriptions)
+            .await?
+            .unwrap_or_default())
+    }
+
+    /// What the first presence of a session needs to know. One statement.
+    pub async fn overview(&self, account: &BareJid) -> Result<Overview, Error> {
+        let query = OVERVIEW.bind(Key::of(account).values());
         let read = |row: &Row<'_>| {
-            let rows = read_json::<(String, String, String)>(row, 0)?;
-            let read = |(jid, subscription, ask): (String, String, String)| {
-                Some((Jid::parse(&jid).ok()?, read_state(&subscription, &ask)?))
-            };
-            rows.into_iter()
-                .map(read)
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| row.corrupt(0))
+            Ok(Overview {
+                subscriptions: read_subscriptions(row)?,
+                has_requests: row.integer(1)? != 0,
+                has_messages: row.integer(2)? != 0,
+            })
         };
         Ok(self
             .db
@@ -425,6 +449,18 @@ impl RosterStore {
             })
             .await
     }
+}
+
+/// The first column as contacts with the state of their subscription.
+fn read_subscriptions(row: &Row<'_>) -> Result<Vec<(Jid, State)>, Error> {
+    let rows = read_json::<(String, String, String)>(row, 0)?;
+    let read = |(jid, subscription, ask): (String, String, String)| {
+        Some((Jid::parse(&jid).ok()?, read_state(&subscription, &ask)?))
+    };
+    rows.into_iter()
+        .map(read)
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| row.corrupt(0))
 }
 
 async fn set_item(
