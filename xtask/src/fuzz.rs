@@ -12,13 +12,16 @@ const USAGE: &str = "\
 cargo xtask fuzz [--secs N] [TARGET…]
 
 Fuzzes all targets, or only those named, for N seconds together (60 unless said). The corpus is in
-protocol/fuzz/corpus; an input that fails is kept there as a regression and named in the message.";
+protocol/fuzz/corpus; an input that fails is kept in protocol/fuzz/crashes and named in the message. Once
+it is understood it belongs into the corpus.";
 
 const SECS_DEFAULT: u64 = 60;
 
-/// Level 3: every edge. The tables are read by the driver, so no sanitizer runtime is linked.
+/// Level 3: every edge. The tables are read by the driver, so no sanitizer runtime is linked. Overflows and broken
+/// assertions are found too.
 const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table";
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cdebug-assertions=on -Coverflow-checks=on";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let mut secs = SECS_DEFAULT;
@@ -53,6 +56,9 @@ pub(crate) fn fuzz(time: Duration, targets: &[String]) -> Result<()> {
                 "--release",
                 "--package",
                 "fuzz",
+                // Named, so that build scripts and macros are built without the flags: they have no driver.
+                "--target",
+                &host()?,
                 "--",
             ])
             .args(["--secs", &time.as_secs().to_string()])
@@ -60,4 +66,14 @@ pub(crate) fn fuzz(time: Duration, targets: &[String]) -> Result<()> {
             .env("CARGO_TARGET_DIR", run::target_dir().join("fuzz"))
             .env("RUSTFLAGS", COVERAGE),
     )
+}
+
+/// The machine that the compiler runs on, as it names it.
+fn host() -> Result<String> {
+    let version = run::output(run::command("rustc").arg("-vV"))?;
+    version
+        .lines()
+        .find_map(|line| line.strip_prefix("host: "))
+        .map(str::to_owned)
+        .context("`rustc -vV` names no host")
 }
