@@ -520,14 +520,13 @@ impl Session {
                 .with_text("the session goes on elsewhere")
                 .write(&mut out);
             out.extend_from_slice(protocol::stream::STREAM_END);
-            old.push_bytes(&out, &mut self.batch);
+            old.push_last(&out, &mut self.batch.settled);
             self.batch.flush();
         }
         match taker.send(self) {
             Ok(()) if old.has(Flag::Detached) => {}
             Ok(()) => {
-                old.close_write_side();
-                super::hang_up(&old, tokio::time::Instant::now() + super::GOODBYE_TIMEOUT).await;
+                super::hang_up(&old).await;
             }
             // Whoever asked has gone meanwhile, and the claim on the session with it.
             Err(session) => session.finish(&End::Lost).await,
