@@ -9,6 +9,8 @@ mod crash;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]
+mod docs;
+#[cfg(test)]
 mod drain;
 #[cfg(test)]
 mod interop;

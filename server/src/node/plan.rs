@@ -84,6 +84,7 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
         default_domain: domain(config.general.default_domain())?,
         language: config.general.language.as_str().into(),
         acknowledge: config.general.acknowledge,
+        hide_service_name: config.general.hide_service_name,
         drain: drain::Settings {
             grace: config.general.shutdown_grace(),
             sessions_per_sec: config.general.shutdown_sessions_per_sec,

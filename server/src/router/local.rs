@@ -211,14 +211,18 @@ impl Route {
         );
         let account = to.to_bare();
         if to.resource().is_some() && is_availability {
-            let session = self.router.sessions.find(to);
-            return match session {
-                Some(session) => match self.push(&session, delivery) {
-                    None => {}
-                    Some(delivery) => self.settle(delivery.token),
-                },
-                None => self.settle(delivery.token),
-            };
+            if let Some(session) = self.router.sessions.find(to) {
+                // Presence is state, not content: it is settled when it has been handed on.
+                let stanza = delivery.stanza;
+                let _closed = self.push(
+                    &session,
+                    Delivery {
+                        stanza,
+                        token: None,
+                    },
+                );
+            }
+            return self.settle(delivery.token);
         }
         let mut event = AccountPresence {
             stanza: delivery.stanza,
