@@ -254,12 +254,12 @@ impl Drop for Process {
 }
 
 /// A directory of its own, removed when dropped.
-struct Directory {
-    path: PathBuf,
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
 }
 
 impl Directory {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "meerkat-test-{}-{}",

@@ -134,6 +134,19 @@ impl Wire {
         }
     }
 
+    /// The next event, however long it takes. Cancel safe.
+    pub async fn event(&mut self) -> Result<Event> {
+        self.next_event().await
+    }
+
+    /// The socket, for its options; None after the end.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self.socket.as_ref()? {
+            Socket::Tcp(stream) => Some(stream),
+            Socket::Tls(stream) => Some(stream.get_ref().0),
+        }
+    }
+
     /// The next event, waiting at most [`WAIT_SECS_MAX`].
     pub async fn next(&mut self) -> Result<Event> {
         match timeout(Duration::from_secs(WAIT_SECS_MAX), self.next_event()).await {

@@ -87,7 +87,7 @@ fn findings() -> Result<Vec<Finding>> {
     findings.extend(files::check_companions(&paths, &registry));
     let tree = run::output(run::cargo().args([
         "tree",
-        "--offline",
+        "--locked",
         "--workspace",
         "--depth",
         "1",
