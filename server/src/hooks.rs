@@ -269,6 +269,19 @@ pub struct SessionClosed {
     pub reason: &'static str,
 }
 
+/// A session has set its presence and its contacts know (RFC 6121 sections 4.2 and 4.4). Runs before anything else
+/// that waits for an available session is sent to it.
+pub struct PresenceSet {
+    /// The session.
+    pub session: SessionRef,
+    /// Its priority.
+    pub priority: i8,
+    /// The priority that it had; `None` if it was not available.
+    pub before: Option<i8>,
+    /// `false` if it is known that no messages wait for the account.
+    pub has_messages: bool,
+}
+
 /// Presence for an account from the outside: subscriptions, availability, probes. Runs in the task that routes.
 pub struct AccountPresence {
     /// The presence; its `to` is the account, bare or full.
@@ -350,6 +363,7 @@ hooks! {   // the one list
     may_see_presence: MaySeePresence, Route => Halt, "may_see_presence";
     session_opened: SessionOpened, Session => Nothing, "session_opened";
     session_closed: SessionClosed, Session => Nothing, "session_closed";
+    presence_set: PresenceSet, Route => Nothing, "presence_set";
     roster_changed: RosterChanged, Route => Nothing, "roster_changed";
     account_removed: AccountRemoved, Route => Halt, "account_removed";
     stream_features: StreamFeatures, () => Nothing, "stream_features";

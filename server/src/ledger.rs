@@ -13,7 +13,7 @@ use protocol::Kind;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
-use crate::c2s::resume::{Settled, Token};
+use crate::c2s::resume::{Row, Settled, Token};
 use crate::metrics::LedgerMetrics;
 use crate::outlet::{Outlet, SessionRef};
 use crate::storage::in_flight::{InFlight, InFlightStore};
@@ -92,9 +92,12 @@ impl Ledger {
         self.enrolled.lock().push(outlet);
     }
 
-    /// A row is not needed any more; the next sweep deletes it.
-    pub fn row_done(&self, row: i64) {
-        self.done_rows.lock().push(row);
+    /// A row is not needed any more: the next sweep deletes it, or its store does.
+    pub fn row_done(&self, row: Row) {
+        match row {
+            Row::InFlight(id) => self.done_rows.lock().push(id),
+            Row::Store(receipt) => receipt.taken(),
+        }
     }
 
     /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
@@ -223,13 +226,13 @@ impl Ledger {
         let mut tokens = Vec::new();
         for ((outlet, serial, _), id) in rows.iter().zip(ids) {
             let token = with_kept(outlet, *serial, |kept| {
-                kept.row = Some(id);
+                kept.row = Some(Row::InFlight(id));
                 kept.token.take()
             });
             match token {
                 Some(token) => tokens.extend(token),
                 // Acknowledged or taken elsewhere meanwhile.
-                None => self.row_done(id),
+                None => self.row_done(Row::InFlight(id)),
             }
         }
         self.settle_all(&mut tokens);

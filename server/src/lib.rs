@@ -18,6 +18,7 @@ pub mod metrics;
 pub mod modules;
 pub mod node;
 pub mod outlet;
+pub mod receipts;
 pub mod router;
 pub mod run;
 pub mod services;

@@ -19,6 +19,7 @@ use transport::{Socket, TlsError, TlsRecords};
 
 use crate::c2s::resume::{Kept, Managed, Token};
 use crate::ledger::Ledger;
+use crate::receipts::Receipt;
 
 /// A session as others see it.
 pub type SessionRef = Arc<Outlet>;
@@ -103,12 +104,14 @@ struct Rare {
     orders: VecDeque<Order>,
     /// Without stream management: stanzas that are kept until their bytes are written.
     kept: VecDeque<Kept>,
+    /// How many of those are among the bytes that the socket refused.
+    kept_refused: usize,
     directed: HashSet<Jid>,
     successor: Option<SessionRef>,
     /// Dropped when the session has ended altogether.
     waiting_for_end: Vec<tokio::sync::oneshot::Sender<()>>,
     /// Pushes that wait until a resumption has put its state in place.
-    installing: Option<Vec<(Stanza, Option<Token>)>>,
+    installing: Option<Vec<(Stanza, Option<Token>, Option<Receipt>)>>,
 }
 
 /// What became of a pushed stanza.
@@ -190,9 +193,23 @@ impl Outlet {
         }
     }
 
-    /// The last broadcast presence.
+    /// The last broadcast presence of the session, wherever it goes on.
     pub fn presence(&self) -> Option<Arc<Stanza>> {
-        self.state.lock().presence.clone()
+        let state = self.state.lock();
+        let successor = state.rare.as_ref().and_then(|rare| rare.successor.clone());
+        match successor {
+            None => state.presence.clone(),
+            Some(successor) => {
+                drop(state);
+                successor.presence()
+            }
+        }
+    }
+
+    /// Takes messages by that priority from now on, or none, although nobody has seen the presence yet.
+    pub fn set_priority(&self, priority: Option<i8>) {
+        let value = priority.map_or(UNAVAILABLE, i16::from);
+        self.priority.store(value, Ordering::Relaxed);
     }
 
     /// Sets what others see; `None` makes the session unavailable. Returns what stood there before.
@@ -293,23 +310,47 @@ impl Outlet {
         token: Option<Token>,
         batch: &mut Batch,
     ) -> Pushed {
+        self.push_any(stanza, token, None, batch)
+    }
+
+    /// The same for a stanza that its sender still has. `false` if the session is closed: the receipt comes back.
+    pub fn push_with_receipt(
+        self: &Arc<Self>,
+        stanza: Stanza,
+        receipt: Receipt,
+        batch: &mut Batch,
+    ) -> bool {
+        matches!(
+            self.push_any(stanza, None, Some(receipt), batch),
+            Pushed::Taken
+        )
+    }
+
+    fn push_any(
+        self: &Arc<Self>,
+        stanza: Stanza,
+        token: Option<Token>,
+        receipt: Option<Receipt>,
+        batch: &mut Batch,
+    ) -> Pushed {
         let mut state = self.state.lock();
         if let Some(rare) = &mut state.rare {
             if let Some(successor) = &rare.successor {
                 let successor = successor.clone();
                 drop(state);
-                return successor.push(stanza, token, batch);
+                return successor.push_any(stanza, token, receipt, batch);
             }
             if let Some(waiting) = &mut rare.installing {
-                waiting.push((stanza, token));
+                waiting.push((stanza, token, receipt));
                 return Pushed::Taken;
             }
         }
         if self.has(Flag::Closed) {
             return Pushed::Closed(stanza, token);
         }
-        self.append(&mut state, stanza, token);
-        self.after_append(state, batch);
+        let waiting_bytes = state.waiting_bytes();
+        self.append(&mut state, stanza, token, receipt);
+        self.after_append(state, waiting_bytes, batch);
         Pushed::Taken
     }
 
@@ -319,8 +360,22 @@ impl Outlet {
         if self.has(Flag::Closed) {
             return;
         }
+        let waiting_bytes = state.waiting_bytes();
         state.append_bytes(bytes);
-        self.after_append(state, batch);
+        self.after_append(state, waiting_bytes, batch);
+    }
+
+    /// Asks the client for an acknowledgement of everything so far, if it manages its stream.
+    pub fn request_acknowledgement(self: &Arc<Self>, batch: &mut Batch) {
+        if self.has(Flag::Detached) {
+            return;
+        }
+        let now = self.ledger.clock.now_ms();
+        let mut request = Vec::new();
+        self.with_managed(|managed| managed.append_request(&mut request, now));
+        if !request.is_empty() {
+            self.push_bytes(&request, batch);
+        }
     }
 
     /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes.
@@ -329,29 +384,44 @@ impl Outlet {
         self.flush(settled);
     }
 
-    fn append(self: &Arc<Self>, state: &mut State, stanza: Stanza, token: Option<Token>) {
+    fn append(
+        self: &Arc<Self>,
+        state: &mut State,
+        stanza: Stanza,
+        token: Option<Token>,
+        receipt: Option<Receipt>,
+    ) {
         let detached = self.has(Flag::Detached);
         if !detached {
             state.append_bytes(stanza.bytes());
         }
         let now = self.ledger.clock.now_ms();
         if let Some(managed) = &mut state.managed {
-            managed.keep(Kept::new(stanza, token, now));
+            managed.keep(Kept::new(stanza, token, now).with_receipt(receipt));
             if token.is_some() {
                 self.enroll(state);
             }
-        } else if token.is_some() || (state.blocked && stanza.kind() != Kind::Presence) {
+        } else if token.is_some()
+            || receipt.is_some()
+            || (state.blocked && stanza.kind() != Kind::Presence)
+        {
             // Kept until the socket has taken the bytes, so that a lost connection loses no message.
-            state.rare().kept.push_back(Kept::new(stanza, token, now));
+            let kept = Kept::new(stanza, token, now).with_receipt(receipt);
+            state.rare().kept.push_back(kept);
             if token.is_some() && state.blocked {
                 self.enroll(state);
             }
         }
     }
 
-    fn after_append(self: &Arc<Self>, mut state: MutexGuard<'_, State>, batch: &mut Batch) {
-        let waiting = state.out.len() + state.refused.len();
-        if state.blocked && waiting > state.bytes_max as usize {
+    /// `waiting_bytes` waited before: one stanza may be as large as it likes (a roster), as it is bounded elsewhere.
+    fn after_append(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        waiting_bytes: usize,
+        batch: &mut Batch,
+    ) {
+        if state.blocked && waiting_bytes > state.bytes_max as usize {
             drop(state);
             self.ledger.metrics.slow_readers_closed.inc();
             self.order(Order::Close(
@@ -465,16 +535,22 @@ impl Outlet {
             state.refused = bytes.get(count..).map(<[u8]>::to_vec).unwrap_or_default();
             state.blocked = true;
             state.wake();
+            if let Some(rare) = &mut state.rare {
+                rare.kept_refused = kept_count;
+            }
             return;
         }
-        if state.managed.is_none() && kept_count > 0 {
-            settled.extend(
-                state
-                    .rare()
-                    .kept
-                    .drain(..kept_count)
-                    .filter_map(|kept| kept.token),
-            );
+        self.settle_written(state, kept_count, settled);
+    }
+
+    /// The socket has taken the first `count` stanzas that were kept until then.
+    fn settle_written(&self, state: &mut State, count: usize, settled: &mut Vec<Token>) {
+        let Some(rare) = &mut state.rare else { return };
+        for kept in rare.kept.drain(..count.min(rare.kept.len())) {
+            settled.extend(kept.token);
+            if let Some(row) = kept.row {
+                self.ledger.row_done(row);
+            }
         }
     }
 
@@ -509,6 +585,11 @@ impl Outlet {
             }
         }
         state.blocked = false;
+        let written = state
+            .rare
+            .as_mut()
+            .map_or(0, |rare| std::mem::take(&mut rare.kept_refused));
+        self.settle_written(&mut state, written, settled);
         drop(state);
         self.flush(settled);
         Ok(())
@@ -725,23 +806,30 @@ impl Outlet {
     /// Ends this outlet's part of a session that `successor` takes over: gives out the state that moves there.
     /// Later pushes go to the successor.
     pub fn hand_over(&self, successor: &SessionRef) -> HandedOver {
+        let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
+        let priority = self.priority.load(Ordering::Relaxed);
+        let presence = self.state.lock().presence.clone();
+        successor.adopt(presence, priority, flags);
         let mut state = self.state.lock();
         let managed = state.managed.take();
-        let presence = state.presence.take();
+        state.presence = None;
         let rare = state.rare();
         rare.successor = Some(successor.clone());
         let directed = std::mem::take(&mut rare.directed);
         drop(state);
-        let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
-        let priority = self.priority.load(Ordering::Relaxed);
         HandedOver {
             id: self.id(),
             managed,
-            presence,
-            priority,
             directed,
-            flags,
         }
+    }
+
+    /// Is seen as the session before it is one: nobody may take it for unavailable meanwhile.
+    fn adopt(&self, presence: Option<Arc<Stanza>>, priority: i16, flags: u8) {
+        let mut state = self.state.lock();
+        state.presence = presence;
+        self.priority.store(priority, Ordering::Relaxed);
+        self.flags.fetch_or(flags, Ordering::AcqRel);
     }
 
     /// Puts the state of the resumed session in place, writes `greeting` (the `<resumed/>`), then what is
@@ -749,9 +837,6 @@ impl Outlet {
     pub fn install(self: &Arc<Self>, handed: HandedOver, greeting: &[u8], batch: &mut Batch) {
         let mut state = self.state.lock();
         self.id.store(handed.id, Ordering::Relaxed);
-        self.priority.store(handed.priority, Ordering::Relaxed);
-        self.flags.fetch_or(handed.flags, Ordering::AcqRel);
-        state.presence = handed.presence;
         state.append_bytes(greeting);
         let mut managed = handed.managed;
         if let Some(managed) = &mut managed {
@@ -763,11 +848,11 @@ impl Outlet {
         let rare = state.rare();
         rare.directed = handed.directed;
         let waiting = rare.installing.take().unwrap_or_default();
-        for (stanza, token) in waiting {
-            self.append(&mut state, stanza, token);
+        for (stanza, token, receipt) in waiting {
+            self.append(&mut state, stanza, token, receipt);
         }
         self.enroll(&mut state);
-        self.after_append(state, batch);
+        self.after_append(state, 0, batch);
     }
 
     /// Everything that was pushed and not acknowledged (or not written), in order. The outlet takes nothing more.
@@ -782,11 +867,9 @@ impl Outlet {
             all.extend(std::mem::take(&mut rare.kept));
             if let Some(waiting) = rare.installing.take() {
                 let now = self.ledger.clock.now_ms();
-                all.extend(
-                    waiting
-                        .into_iter()
-                        .map(|(stanza, token)| Kept::new(stanza, token, now)),
-                );
+                all.extend(waiting.into_iter().map(|(stanza, token, receipt)| {
+                    Kept::new(stanza, token, now).with_receipt(receipt)
+                }));
             }
         }
         state.out = Vec::new();
@@ -829,10 +912,7 @@ pub struct HandedOver {
     id: u64,
     /// Its stream management.
     pub managed: Option<Box<Managed>>,
-    presence: Option<Arc<Stanza>>,
-    priority: i16,
     directed: HashSet<Jid>,
-    flags: u8,
 }
 
 impl HandedOver {
@@ -866,6 +946,12 @@ pub enum Decrypted {
 }
 
 impl State {
+    /// Bytes that wait for a socket that refuses them; of what was refused no more than one flush, since a stanza may
+    /// be larger.
+    fn waiting_bytes(&self) -> usize {
+        self.out.len() + self.refused.len().min(FLUSH_BYTES)
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(Box::default)
     }

@@ -58,6 +58,17 @@ pub struct Route {
     pub router: Arc<Router>,
     /// Outlets that were written to.
     pub batch: Batch,
+    behind_answer: Option<BehindAnswer>,
+}
+
+/// What an IQ handler lets happen right behind its answer.
+pub struct BehindAnswer {
+    /// The session that has asked.
+    pub session: SessionRef,
+    /// What it gets behind the answer.
+    pub stanzas: Vec<Stanza>,
+    /// Dropped when all of that is pushed: a lock that keeps others from pushing before.
+    pub guard: Box<dyn Send + Sync>,
 }
 
 /// Everything that is needed to route.
@@ -152,6 +163,7 @@ impl Router {
         Route {
             router: self.clone(),
             batch: Batch::new(&self.ledger),
+            behind_answer: None,
         }
     }
 
@@ -263,6 +275,16 @@ impl Route {
             }
             Err(error) => self.bounce(delivery, &error),
         }
+        if let Some(behind) = self.behind_answer.take() {
+            for stanza in behind.stanzas {
+                let _closed = behind.session.push(stanza, None, &mut self.batch);
+            }
+        }
+    }
+
+    /// Called by the handler of an IQ: see [`BehindAnswer`].
+    pub fn set_behind_answer(&mut self, behind: BehindAnswer) {
+        self.behind_answer = Some(behind);
     }
 
     /// The stanza needs nothing more.

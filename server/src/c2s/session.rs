@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::resume::{HandledCountTooHigh, Kept, Managed, Token};
+use super::resume::{HandledCountTooHigh, Kept, Managed, Row, Token};
 use super::shaper::Shaper;
 use super::{End, Incoming, ListenerSettings, Received};
 use crate::hooks::{
@@ -549,6 +549,9 @@ impl Session {
         let Kept {
             stanza, token, row, ..
         } = kept;
+        if let Some(Row::Store(_returned)) = row {
+            return self.batch.settle(token);
+        }
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {

@@ -23,6 +23,9 @@ use crate::storage::{self, Db, Error, Row, Transaction, Value, statements};
 
 /// Items of one roster; the next one is refused.
 pub const ITEMS_MAX: u64 = 1_000;
+/// Bytes of all addresses, names and groups of one roster; what would go beyond is refused. The whole roster is one
+/// stanza, and one that is larger than what a session may have unsent would end every session that asks for it.
+pub const ROSTER_BYTES_MAX: u64 = 512 * 1024;
 /// Groups of one item.
 pub const GROUPS_MAX: usize = 64;
 /// Bytes of a group's name.
@@ -80,12 +83,23 @@ statements! {
     SUBSCRIPTIONS = "roster_subscriptions":
         "SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
          WHERE server = $1 AND username = $2 AND subscription <> 'N'";
+    // All that an initial presence has to know, since a login has two statements: so it looks into the offline store.
+    LOGIN = "roster_login":
+        "SELECT (SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
+                 WHERE server = $1 AND username = $2 AND subscription <> 'N'),
+                EXISTS (SELECT 1 FROM rosterusers WHERE server = $1 AND username = $2 AND ask IN ('I', 'B')),
+                EXISTS (SELECT 1 FROM offline_message WHERE server = $1 AND username = $2)";
     REQUESTS = "roster_requests":
         "SELECT jid, subscription, ask, askmessage FROM rosterusers
          WHERE server = $1 AND username = $2 AND jid > $3 AND ask IN ('I', 'B') ORDER BY jid LIMIT $4";
     COUNT_ITEMS = "roster_count_items":
         "SELECT COUNT(*) FROM rosterusers WHERE server = $1 AND username = $2
          AND (listed = 1 OR (listed IS NULL AND NOT (subscription = 'N' AND ask = 'I')))";
+    COUNT_BYTES = "roster_count_bytes":
+        "SELECT (SELECT COALESCE(SUM(octet_length(jid) + octet_length(nick)), 0) FROM rosterusers
+                 WHERE server = $1 AND username = $2)
+              + (SELECT COALESCE(SUM(octet_length(grp)), 0) FROM rostergroups
+                 WHERE server = $1 AND username = $2)";
     COUNT_REQUESTS = "roster_count_requests":
         "SELECT COUNT(*) FROM rosterusers WHERE server = $1 AND username = $2
          AND (listed = 0 OR (listed IS NULL AND subscription = 'N' AND ask = 'I'))";
@@ -166,12 +180,23 @@ pub struct Push {
     pub version: String,
 }
 
+/// What an account's first presence has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Who sees whose presence, for those contacts where anybody does.
+    pub subscriptions: Vec<(Jid, State)>,
+    /// Requests wait for an answer.
+    pub has_requests: bool,
+    /// Messages wait in the offline store.
+    pub has_messages: bool,
+}
+
 /// What became of a change that may add an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done<T> {
     /// It is committed.
     Changed(T),
-    /// Refused: the roster has [`ITEMS_MAX`] items.
+    /// Refused: the roster would have more than [`ITEMS_MAX`] items or [`ROSTER_BYTES_MAX`] bytes.
     Full,
 }
 
@@ -316,21 +341,29 @@ impl RosterStore {
     /// Who sees whose presence, for those contacts where anybody does. One statement.
     pub async fn subscriptions(&self, account: &BareJid) -> Result<Vec<(Jid, State)>, Error> {
         let query = SUBSCRIPTIONS.bind(Key::of(account).values());
-        let read = |row: &Row<'_>| {
-            let rows = read_json::<(String, String, String)>(row, 0)?;
-            let read = |(jid, subscription, ask): (String, String, String)| {
-                Some((Jid::parse(&jid).ok()?, read_state(&subscription, &ask)?))
-            };
-            rows.into_iter()
-                .map(read)
-                .collect::<Option<Vec<_>>>()
-                .ok_or_else(|| row.corrupt(0))
-        };
         Ok(self
             .db
-            .fetch_optional(query, read)
+            .fetch_optional(query, read_subscriptions)
             .await?
             .unwrap_or_default())
+    }
+
+    /// The same, and whether requests and messages wait. One statement.
+    pub async fn login(&self, account: &BareJid) -> Result<Login, Error> {
+        let query = LOGIN.bind(Key::of(account).values());
+        let read = |row: &Row<'_>| {
+            Ok(Login {
+                subscriptions: read_subscriptions(row)?,
+                has_requests: row.integer(1)? != 0,
+                has_messages: row.integer(2)? != 0,
+            })
+        };
+        let login = self.db.fetch_optional(query, read).await?;
+        Ok(login.unwrap_or(Login {
+            subscriptions: Vec::new(),
+            has_requests: false,
+            has_messages: false,
+        }))
     }
 
     /// Requests that wait for an answer, sorted by address, after that of `after`; at most [`REQUESTS_PAGE_MAX`].
@@ -452,6 +485,10 @@ async fn set_item(
         }));
     }
     if !old.contact.listed && is_full(transaction, key).await? {
+        return Ok(Done::Full);
+    }
+    let grows_by = bytes_of(&item).saturating_sub(bytes_of(&old));
+    if grows_by > 0 && count_bytes(transaction, key).await? + grows_by > ROSTER_BYTES_MAX {
         return Ok(Done::Full);
     }
     let [server, username, address] = key.with(jid.as_str());
@@ -632,6 +669,19 @@ async fn is_full(transaction: &mut Transaction<'_>, key: &Key) -> Result<bool, E
         .fetch_optional(COUNT_ITEMS.bind(key.values()), |row| row.count(0))
         .await?;
     Ok(count.unwrap_or(0) >= ITEMS_MAX)
+}
+
+async fn count_bytes(transaction: &mut Transaction<'_>, key: &Key) -> Result<u64, Error> {
+    let bytes = transaction
+        .fetch_optional(COUNT_BYTES.bind(key.values()), |row| row.count(0))
+        .await?;
+    Ok(bytes.unwrap_or(0))
+}
+
+/// What the user can make larger.
+fn bytes_of(item: &Item) -> u64 {
+    let groups: usize = item.groups.iter().map(String::len).sum();
+    (item.name.len() + groups) as u64
 }
 
 /// Gives the roster a new version after a change of this contact.
@@ -830,6 +880,18 @@ fn version_by_content(items: &[Item]) -> String {
         add("");
     }
     format!("0-{hash:016x}")
+}
+
+/// Contacts and states in the first column.
+fn read_subscriptions(row: &Row<'_>) -> Result<Vec<(Jid, State)>, Error> {
+    let rows = read_json::<(String, String, String)>(row, 0)?;
+    let read = |(jid, subscription, ask): (String, String, String)| {
+        Some((Jid::parse(&jid).ok()?, read_state(&subscription, &ask)?))
+    };
+    rows.into_iter()
+        .map(read)
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| row.corrupt(0))
 }
 
 /// Rows that the database has put together as JSON.
