@@ -10,6 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::ns;
+use crate::xml::{Place, escape};
 
 /// Conditions of stanza errors (RFC 6120 section 8.3.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -235,7 +236,7 @@ impl StanzaError {
         }
         if let Some((name, application_ns)) = self.application {
             push(out, &["<", name, " xmlns='"]);
-            escape(application_ns, out);
+            escape(application_ns, Place::Attribute, out);
             push(out, &["'/>"]);
         }
         push(out, &["</error>"]);
@@ -413,7 +414,7 @@ impl StreamError {
         match &self.content {
             Some(content) => {
                 push(out, &[">"]);
-                escape(content, out);
+                escape(content, Place::Text, out);
                 push(out, &["</", name, ">"]);
             }
             None => push(out, &["/>"]),
@@ -561,34 +562,13 @@ fn describe(f: &mut fmt::Formatter<'_>, what: &str, name: &str, text: Option<&st
 
 fn write_text(out: &mut Vec<u8>, ns: &str, text: &str) {
     push(out, &["<text xmlns='", ns, "' xml:lang='en'>"]);
-    escape(text, out);
+    escape(text, Place::Text, out);
     push(out, &["</text>"]);
 }
 
 fn push(out: &mut Vec<u8>, parts: &[&str]) {
     for part in parts {
         out.extend_from_slice(part.as_bytes());
-    }
-}
-
-/// Escapes for character data and for attribute values in either quote. What XML 1.0 cannot carry at all becomes
-/// U+FFFD; white space other than blanks becomes a reference, which attribute normalisation leaves alone.
-fn escape(text: &str, out: &mut Vec<u8>) {
-    let mut buffer = [0; 4];
-    for character in text.chars() {
-        let written = match character {
-            '&' => "&amp;",
-            '<' => "&lt;",
-            '>' => "&gt;",
-            '\'' => "&apos;",
-            '"' => "&quot;",
-            '\t' => "&#9;",
-            '\n' => "&#10;",
-            '\r' => "&#13;",
-            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => "\u{fffd}",
-            other => other.encode_utf8(&mut buffer),
-        };
-        out.extend_from_slice(written.as_bytes());
     }
 }
 

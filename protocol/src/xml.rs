@@ -34,6 +34,7 @@ use characters::is_space;
 use context::Context;
 use held::Held;
 use pass::{Found, Level, Pass, Progress, Stack};
+use pending::Pending;
 
 /// Limits of one stream; each breach is `policy-violation`, an element over `element_bytes_max` with
 /// `<stanza-too-big xmlns='urn:xmpp:errors'/>` (XEP-0205).
@@ -310,8 +311,9 @@ impl StreamReader {
             self.resume(input, findings)
         } else if self.skip_to_tag(input)? {
             STACK.with_borrow_mut(|stack| {
+                let whole = self.start(input, findings, stack);
                 stack.clear();
-                self.start(input, findings, stack)
+                whole
             })
         } else {
             Ok(None)
@@ -328,8 +330,9 @@ impl StreamReader {
         let bytes = *input;
         let max = self.limits.element_bytes_max as usize;
         let window = bytes.get(..max).unwrap_or(bytes);
-        if self.is_utf16(window) {
-            return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
+        if self.state != State::Open {
+            // The start of a stream tells its encoding, which the pass could only find malformed.
+            Pending::of(window.get(..2).unwrap_or(window), self.level(), false)?;
         }
         match self.run(window, stack, &mut findings.progress)? {
             Found::Nothing(pending) => {
@@ -391,6 +394,7 @@ impl StreamReader {
                     }
                 }
             }
+            held.check_characters()?;
             if held.len() >= max {
                 return Err(Fault::TooBig);
             }
@@ -400,9 +404,6 @@ impl StreamReader {
     }
 
     fn run_held(&self, held: &mut Held) -> Result<Found, Fault> {
-        if self.is_utf16(held.text.as_bytes()) {
-            return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
-        }
         let Held {
             text,
             stack,
@@ -469,11 +470,6 @@ impl StreamReader {
         }
     }
 
-    /// Two bytes for a `<` at the start of a stream (without a byte order mark).
-    fn is_utf16(&self, bytes: &[u8]) -> bool {
-        self.state != State::Open && bytes.get(1) == Some(&0)
-    }
-
     /// Takes what may stand between elements. `true` if `input` now starts with a `<`, else it is empty.
     fn skip_to_tag(&mut self, input: &mut &[u8]) -> Result<bool, Fault> {
         loop {
@@ -517,16 +513,17 @@ pub(crate) fn check_element<'x>(
         return Err(Fault::TooBig.into());
     }
     let found = STACK.with_borrow_mut(|stack| {
-        stack.clear();
-        Pass {
+        let mut pass = Pass {
             bytes: xml,
             limits,
             outside,
             level: Level::Stream { root: "" },
             stack,
             progress: &mut Progress::default(),
-        }
-        .run()
+        };
+        let found = pass.run();
+        stack.clear();
+        found
     });
     match found? {
         Found::Element(end) if end == xml.len() => {

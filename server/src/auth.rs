@@ -270,18 +270,23 @@ impl Auth {
         done.await.map_err(|_| Error::Overloaded)
     }
 
-    /// Whether the account exists.
-    pub async fn exists(&self, account: &BareJid) -> Result<bool, storage::Error> {
-        if !self.settings.methods.contains(&Method::Stored) {
-            return Ok(self
-                .settings
+    /// What modules may ask about accounts.
+    pub fn accounts(&self) -> Accounts {
+        let has = |kind| {
+            self.settings
                 .methods
                 .iter()
-                .any(|m| matches!(m, Method::Dummy { .. })));
+                .any(|method| method.kind() == kind)
+        };
+        Accounts {
+            store: has(MethodKind::Stored).then(|| self.store.clone()),
+            everybody: has(MethodKind::Dummy),
         }
-        self.store
-            .exists(account.local().unwrap_or_default(), account.domain())
-            .await
+    }
+
+    /// Whether the account exists.
+    pub async fn exists(&self, account: &BareJid) -> Result<bool, storage::Error> {
+        self.accounts().exists(account).await
     }
 
     /// Makes an account.
@@ -331,6 +336,28 @@ impl Auth {
     /// The store behind it, for the admin interface.
     pub fn store(&self) -> &AccountStore {
         &self.store
+    }
+}
+
+/// Which accounts a host has.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Option<AccountStore>,
+    everybody: bool,
+}
+
+impl Accounts {
+    /// Whether the account exists. Anonymous ones do only while they have a session.
+    pub async fn exists(&self, account: &BareJid) -> Result<bool, storage::Error> {
+        match &self.store {
+            _ if self.everybody => Ok(true),
+            None => Ok(false),
+            Some(store) => {
+                store
+                    .exists(account.local().unwrap_or_default(), account.domain())
+                    .await
+            }
+        }
     }
 }
 

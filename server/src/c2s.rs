@@ -7,15 +7,18 @@
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use protocol::stream::StreamHeader;
 use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
-use protocol::{Element, Stanza, StreamCondition, StreamError};
+use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
 
-use crate::outlet::{Batch, Decrypted, Event, Order, SessionRef};
+use crate::outlet::{Batch, Decrypted, Event, Flag, Order, SessionRef};
 use crate::router::Router;
 
 pub mod config;
+pub mod leaving;
 pub mod negotiate;
 pub mod resumable;
 pub mod resume;
@@ -26,6 +29,8 @@ pub use config::ListenerSettings;
 
 /// Bytes of one read. All sessions of a worker thread share one such buffer.
 pub const READ_BYTES: usize = 64 * 1024;
+/// Longest time between our last bytes and the end of the connection.
+pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Items of one read that a thread keeps room for.
 const ITEMS_KEEP_MAX: usize = 1_024;
 
@@ -44,6 +49,10 @@ pub enum Incoming {
     Stanza(Stanza),
     /// A stanza that cannot be routed, and what to answer. Only after bind.
     Refused(Option<Stanza>),
+    /// `<r/>` of XEP-0198. Only after bind.
+    AckRequest,
+    /// `<a/>` of XEP-0198 with its `h`, if that is a number. Only after bind.
+    Ack(Option<u32>),
     /// Any other element of the stream's level; before bind, stanzas too.
     Element(Box<Element>),
     /// `</stream:stream>`.
@@ -53,9 +62,10 @@ pub enum Incoming {
 /// Why a connection yields nothing more.
 #[derive(Debug)]
 pub enum End {
-    /// The client closed its stream, or the connection in order.
+    /// The client closed its stream.
     Closed,
-    /// The connection broke.
+    /// The connection ended with the stream open, in order or not: a client that is killed, or a phone that sleeps,
+    /// looks like either (XEP-0198 section 5).
     Lost,
     /// The stream is at fault; the client gets this error.
     Error(StreamError),
@@ -224,7 +234,7 @@ impl Connection {
 fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
     RECEIVED.with_borrow_mut(|buffer| {
         let count = match outlet.socket().try_read(buffer) {
-            Ok(0) => return Some(End::Closed),
+            Ok(0) => return Some(End::Lost),
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return None,
             Err(_) => return Some(End::Lost),
@@ -238,7 +248,7 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
                     return None;
                 }
                 Ok(Decrypted::Open) => None,
-                Ok(Decrypted::Closed) => Some(End::Closed),
+                Ok(Decrypted::Closed) => Some(End::Lost),
                 Err(error) => {
                     tracing::debug!(%error, "record refused");
                     Some(End::Lost)
@@ -248,6 +258,43 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
             end
         })
     })
+}
+
+/// Ends a connection so that the client gets the last bytes (RFC 6120 section 4.4): waits until they are written, and
+/// then for the client to hang up. A socket that is closed with unread bytes sends a reset, which takes from the
+/// client what it has not read yet. A client that lets us wait gets no more than [`GOODBYE_TIMEOUT`].
+pub(crate) async fn close_gently(outlet: &SessionRef) {
+    outlet.set(Flag::Closed);
+    let written = std::future::poll_fn(|cx| outlet.poll_written(cx));
+    let deadline = tokio::time::Instant::now() + GOODBYE_TIMEOUT;
+    let is_written = tokio::time::timeout_at(deadline, written).await.is_ok();
+    outlet.close();
+    if is_written {
+        hang_up(outlet, deadline).await;
+    }
+}
+
+/// Waits for the client's end of a connection whose write side is closed.
+async fn hang_up(outlet: &SessionRef, deadline: tokio::time::Instant) {
+    let gone = std::future::poll_fn(|cx| poll_gone(outlet, cx));
+    let _ = tokio::time::timeout_at(deadline, gone).await;
+}
+
+/// Throws away what the client sends; ready when nothing more can come.
+fn poll_gone(outlet: &SessionRef, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        match outlet.socket().poll_readable(cx) {
+            Poll::Pending => return Poll::Pending,
+            Poll::Ready(Err(_)) => return Poll::Ready(()),
+            Poll::Ready(Ok(())) => {}
+        }
+        match RECEIVED.with_borrow_mut(|buffer| outlet.socket().try_read(buffer)) {
+            Ok(0) => return Poll::Ready(()),
+            Ok(_) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(_) => return Poll::Ready(()),
+        }
+    }
 }
 
 /// Reads what is there and frames it into items for a bound session. Holds no buffer when it returns.
@@ -320,7 +367,14 @@ fn frame_all(
 /// The element as something that outlives the read buffer.
 fn copy_out(frame: &Frame<'_>, stamp: &Stamp<'_>) -> Result<Incoming, End> {
     if frame.kind().is_none() {
-        return Ok(Incoming::Element(Box::new(frame.to_element())));
+        // As frequent as messages, and nothing is in them: no tree.
+        return Ok(match (frame.name(), frame.ns()) {
+            ("r", ns::STREAM_MANAGEMENT) => Incoming::AckRequest,
+            ("a", ns::STREAM_MANAGEMENT) => {
+                Incoming::Ack(frame.attr("h").and_then(|h| session::parse_h(&h)))
+            }
+            _ => Incoming::Element(Box::new(frame.to_element())),
+        });
     }
     if let Some(from) = frame.attr("from")
         && !is_sender(&from, stamp)

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ahash::RandomState;
+use daemon::Shutdown;
 use parking_lot::Mutex;
 use protocol::Kind;
 use tokio::time::MissedTickBehavior;
@@ -15,7 +16,7 @@ use tracing::{error, warn};
 
 use crate::c2s::resume::{Row, Settled, Token};
 use crate::metrics::LedgerMetrics;
-use crate::outlet::{Outlet, SessionRef};
+use crate::outlet::{Outlet, SessionRef, Settlement};
 use crate::storage::in_flight::{InFlight, InFlightStore};
 
 /// Milliseconds between two sweeps.
@@ -57,7 +58,23 @@ pub struct Ledger {
     enrolled: Mutex<Vec<SessionRef>>,
     /// In-flight rows whose stanza is acknowledged or stored elsewhere.
     done_rows: Mutex<Vec<i64>>,
+    own: Mutex<OwnTokens>,
 }
+
+/// Stanzas that no client waits for but a row does: it is deleted when another target is done with its stanza.
+#[derive(Default)]
+struct OwnTokens {
+    next: u32,
+    rows: hashbrown::HashMap<u32, OwnToken, RandomState>,
+}
+
+struct OwnToken {
+    row: i64,
+    targets: u16,
+}
+
+/// The session of tokens that no client waits for; sessions are counted from 1.
+const OWN_SESSION: u64 = 0;
 
 impl Ledger {
     /// An empty book.
@@ -69,6 +86,7 @@ impl Ledger {
             managed: (0..SHARDS).map(|_| Shard::default()).collect(),
             enrolled: Mutex::default(),
             done_rows: Mutex::default(),
+            own: Mutex::default(),
         })
     }
 
@@ -100,24 +118,57 @@ impl Ledger {
         }
     }
 
+    /// The stanza of that row finds another way: a token for it, which keeps the row until the stanza is settled there.
+    /// So it stands in the database all the time, although its sender was told long ago.
+    pub fn token_of_row(&self, row: i64) -> Token {
+        let mut own = self.own.lock();
+        let mut stanza = own.next;
+        while own.rows.contains_key(&stanza) {
+            stanza = stanza.wrapping_add(1);
+        }
+        own.next = stanza.wrapping_add(1);
+        own.rows.insert(stanza, OwnToken { row, targets: 1 });
+        Token {
+            session: OWN_SESSION,
+            stanza,
+        }
+    }
+
+    fn settle_own(&self, stanza: u32) {
+        let mut own = self.own.lock();
+        let Some(token) = own.rows.get_mut(&stanza) else {
+            return;
+        };
+        token.targets = token.targets.saturating_sub(1);
+        if token.targets == 0 {
+            let row = token.row;
+            own.rows.remove(&stanza);
+            drop(own);
+            self.row_done(Row::InFlight(row));
+        }
+    }
+
     /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
     pub fn settle_all(&self, tokens: &mut Vec<Token>) {
         while let Some(token) = tokens.pop() {
+            if token.session == OWN_SESSION {
+                self.settle_own(token.stanza);
+                continue;
+            }
             let sender = self
                 .shard(token.session)
                 .lock()
                 .get(&token.session)
                 .cloned();
-            let Some(sender) = sender else { continue };
-            let settled = sender.with_managed(|managed| {
-                let was_congested = managed.is_congested();
-                (
-                    managed.settle(token.stanza),
-                    was_congested && !managed.is_congested(),
-                )
-            });
-            let Some((settled, reads_again)) = settled else {
-                continue;
+            let Some(mut sender) = sender else { continue };
+            let (settled, reads_again) = loop {
+                match sender.settle(token.stanza) {
+                    Settlement::Noted {
+                        settled,
+                        reads_again,
+                    } => break (settled, reads_again),
+                    Settlement::Moved(successor) => sender = successor,
+                }
             };
             match settled {
                 Settled::Nothing => {}
@@ -132,29 +183,42 @@ impl Ledger {
 
     /// The sender's stanza goes to `more` further targets.
     pub fn expect(&self, token: Token, more: u16) {
+        if token.session == OWN_SESSION {
+            if let Some(own) = self.own.lock().rows.get_mut(&token.stanza) {
+                own.targets = own.targets.saturating_add(more);
+            }
+            return;
+        }
         let sender = self
             .shard(token.session)
             .lock()
             .get(&token.session)
             .cloned();
         if let Some(sender) = sender {
-            sender.with_managed(|managed| managed.expect(token.stanza, more));
+            sender.expect(token.stanza, more);
         }
     }
 
-    /// Runs the sweep until it is cancelled. The caller spawns it; it ends with its task.
-    pub async fn run(self: Arc<Self>, store: InFlightStore) {
+    /// Runs the sweep until `end`, and once more then: a node that is stopped in order leaves no row of a stanza that
+    /// its receiver has. The caller spawns it.
+    pub async fn run(self: Arc<Self>, store: InFlightStore, end: Shutdown) {
         let mut interval = tokio::time::interval(Duration::from_millis(SWEEP_MS));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let started = tokio::time::Instant::now();
         loop {
-            let now = interval.tick().await;
+            // Between two sweeps only: one that is cut in its middle would not know its rows.
+            let now = tokio::select! {
+                biased;
+                () = end.cancelled() => break,
+                now = interval.tick() => now,
+            };
             let ms = now.duration_since(started).as_millis();
             self.clock
                 .ms
                 .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
             self.sweep(&store).await;
         }
+        self.sweep(&store).await;
     }
 
     async fn sweep(&self, store: &InFlightStore) {
@@ -181,7 +245,7 @@ impl Ledger {
     /// Collects what has waited long enough; enrols the outlet again if something is younger.
     fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<(SessionRef, u64, InFlight)>) {
         let now = self.clock.now_ms();
-        let mut again = false;
+        let (mut again, mut asked) = (false, false);
         outlet.taken_off_list();
         outlet.with_kept(|managed, kept| {
             let mut look = |kept: &mut crate::c2s::resume::Kept| {
@@ -199,10 +263,11 @@ impl Ledger {
             };
             if let Some(managed) = managed {
                 managed.kept_mut().for_each(&mut look);
+                asked = managed.is_asked() && !managed.is_answer_due(now);
             }
             kept.iter_mut().for_each(look);
         });
-        if again {
+        if again || asked {
             outlet.enroll_now();
         }
     }

@@ -22,4 +22,7 @@ pub mod receipts;
 pub mod router;
 pub mod run;
 pub mod services;
+pub mod stamp;
 pub mod storage;
+#[cfg(test)]
+mod testing;

@@ -11,7 +11,7 @@ use tracing::{debug, warn};
 use transport::Socket;
 
 use crate::c2s::negotiate::negotiate;
-use crate::c2s::{Connection, ListenerSettings};
+use crate::c2s::{Connection, End, ListenerSettings, close_gently};
 use crate::outlet::Outlet;
 use crate::router::Router;
 
@@ -105,7 +105,11 @@ async fn serve(
                 }
                 Err(end) => {
                     debug!(?end, "connection ended before login");
-                    conn.outlet.close();
+                    if matches!(end, End::Lost) {
+                        conn.outlet.close();
+                    } else {
+                        Box::pin(close_gently(&conn.outlet)).await;
+                    }
                 }
             }
         }

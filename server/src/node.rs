@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use daemon::{Shutdown, Tasks};
 use monitoring::{Exporter, Readiness, Registry, State};
+use protocol::{JidRef, Kind};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{info, warn};
@@ -156,7 +157,7 @@ impl Node {
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
         late.tasks()
-            .spawn("ledger", until(late.clone(), ledger.run(in_flight)));
+            .spawn("ledger", ledger.run(in_flight, late.clone()));
         late.tasks()
             .spawn("idle", until(late.clone(), idle::run(router.clone())));
 
@@ -217,11 +218,14 @@ impl Node {
     /// Serves until the shutdown begins, then drains and stops everything in reverse.
     pub async fn run(self) {
         self.shutdown.cancelled().await;
+        daemon::notify::notify_stopping();
         self.readiness.set(State::Draining);
-        drain::sessions(&self.router, &self.drain, &self.shutdown).await;
-        let drained = self.shutdown.drain(self.drain.grace).await;
+        let deadline = tokio::time::Instant::now() + self.drain.grace;
+        drain::sessions(&self.router, &self.drain, &self.shutdown, deadline).await;
+        let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+        let drained = self.shutdown.drain(left).await;
         if drained.cut > 0 {
-            warn!(cut = drained.cut, "tasks were cut at the deadline");
+            warn!(cut = drained.cut, names = ?drained.names, "tasks were cut at the deadline");
         }
         self.late.begin();
         self.late.drain(LATE_GRACE).await;
@@ -377,6 +381,11 @@ async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), Star
         let mut done = Vec::with_capacity(rows.len());
         for row in rows {
             if let Some(stanza) = row.to_stanza() {
+                let stanza = match (stanza.kind(), stanza.to().map(JidRef::to_bare)) {
+                    // The session that it was for is gone, whatever its name was.
+                    (Kind::Message, Some(to)) => stanza.with_to(to.as_ref()),
+                    _ => stanza,
+                };
                 router
                     .route(Delivery {
                         stanza,

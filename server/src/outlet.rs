@@ -5,7 +5,9 @@
 //! together with another outlet's, and not while the socket is written: a flag keeps others from writing meanwhile.
 //!
 //! Bytes that the socket refuses wait in front of all others, `blocked` is set before the session's task is woken, and
-//! only that task goes on when the socket is writable again. This is the only file that locks an outlet.
+//! only that task goes on when the socket is writable again. Never are `writing` and `blocked` set at once: whoever
+//! ends a write hands on to the session's task what TLS has put behind it meanwhile. This is the only file that locks
+//! an outlet.
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32, AtomicU64, Ordering};
@@ -17,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use protocol::{FullJid, Jid, Kind, Stanza, StreamCondition, StreamError};
 use transport::{Socket, TlsError, TlsRecords};
 
-use crate::c2s::resume::{Kept, Managed, Token};
+use crate::c2s::resume::{Kept, Managed, Settled, Token};
 use crate::ledger::Ledger;
 use crate::receipts::Receipt;
 
@@ -50,6 +52,8 @@ pub enum Flag {
     Detached = 4,
     /// Was asked for a sign of life and has not given one.
     Asked = 8,
+    /// The session is over and everybody who had to know was told: no order reaches it any more.
+    Ended = 16,
 }
 
 /// Something the session's own task has to do, before it reads on.
@@ -95,7 +99,13 @@ struct State {
     dirty: bool,
     /// Stands in the ledger's list of outlets to look at.
     enrolled: bool,
+    /// Nothing can be written any more: the session's task takes the connection for lost.
+    broken: bool,
+    /// Of the kept stanzas, how many lie in `refused` with their last byte.
+    kept_refused: u32,
     bytes_max: u32,
+    /// What may wait beyond `bytes_max`, as we have caused it: a resumption sends everything again.
+    bytes_more: u32,
 }
 
 /// What few sessions have.
@@ -104,14 +114,21 @@ struct Rare {
     orders: VecDeque<Order>,
     /// Without stream management: stanzas that are kept until their bytes are written.
     kept: VecDeque<Kept>,
-    /// How many of those are among the bytes that the socket refused.
-    kept_refused: usize,
     directed: HashSet<Jid>,
     successor: Option<SessionRef>,
     /// Dropped when the session has ended altogether.
     waiting_for_end: Vec<tokio::sync::oneshot::Sender<()>>,
-    /// Pushes that wait until a resumption has put its state in place.
-    installing: Option<Vec<(Stanza, Option<Token>, Option<Receipt>)>>,
+    /// What waits until a resumption has put its state in place. That happens between two awaits of the task that
+    /// resumes, so it is short.
+    installing: Option<Installing>,
+}
+
+#[derive(Default)]
+struct Installing {
+    pushed: Vec<(Stanza, Option<Token>, Option<Receipt>)>,
+    /// Stanzas of the client that were settled, and those that got further targets.
+    settled: Vec<u32>,
+    expected: Vec<(u32, u16)>,
 }
 
 /// What became of a pushed stanza.
@@ -120,6 +137,19 @@ pub enum Pushed {
     Taken,
     /// The session is closed: the stanza comes back.
     Closed(Stanza, Option<Token>),
+}
+
+/// What became of a settlement.
+pub enum Settlement {
+    /// It is noted.
+    Noted {
+        /// What has to be done about `h`.
+        settled: Settled,
+        /// The client was not read, and is from now on: its task has to be woken.
+        reads_again: bool,
+    },
+    /// The session goes on with another outlet: that one has to be asked.
+    Moved(SessionRef),
 }
 
 thread_local! {
@@ -155,7 +185,10 @@ impl Outlet {
                 blocked: false,
                 dirty: false,
                 enrolled: false,
+                broken: false,
+                kept_refused: 0,
                 bytes_max: u32::try_from(OUTLET_BYTES_BEFORE_LOGIN_MAX).unwrap_or(u32::MAX),
+                bytes_more: 0,
             }),
         })
     }
@@ -320,10 +353,8 @@ impl Outlet {
         receipt: Receipt,
         batch: &mut Batch,
     ) -> bool {
-        matches!(
-            self.push_any(stanza, None, Some(receipt), batch),
-            Pushed::Taken
-        )
+        let pushed = self.push_any(stanza, None, Some(receipt), batch);
+        matches!(pushed, Pushed::Taken)
     }
 
     fn push_any(
@@ -334,35 +365,33 @@ impl Outlet {
         batch: &mut Batch,
     ) -> Pushed {
         let mut state = self.state.lock();
-        if let Some(rare) = &mut state.rare {
-            if let Some(successor) = &rare.successor {
-                let successor = successor.clone();
-                drop(state);
-                return successor.push_any(stanza, token, receipt, batch);
-            }
-            if let Some(waiting) = &mut rare.installing {
-                waiting.push((stanza, token, receipt));
-                return Pushed::Taken;
-            }
+        if let Some(successor) = state.rare.as_ref().and_then(|rare| rare.successor.clone()) {
+            drop(state);
+            return successor.push_any(stanza, token, receipt, batch);
         }
         if self.has(Flag::Closed) {
             return Pushed::Closed(stanza, token);
         }
-        let waiting_bytes = state.waiting_bytes();
-        self.append(&mut state, stanza, token, receipt);
-        self.after_append(state, waiting_bytes, batch);
-        Pushed::Taken
-    }
-
-    /// Appends bytes that are no stanza: headers, features, nonzas. A closed session ignores them.
-    pub fn push_bytes(self: &Arc<Self>, bytes: &[u8], batch: &mut Batch) {
-        let mut state = self.state.lock();
-        if self.has(Flag::Closed) {
-            return;
+        // Presence is state, not content: it is settled when it has been handed on, and no row is made of it.
+        let token = match stanza.kind() {
+            Kind::Presence => {
+                batch.settle(token);
+                None
+            }
+            Kind::Message | Kind::Iq => token,
+        };
+        if let Some(waiting) = state
+            .rare
+            .as_mut()
+            .and_then(|rare| rare.installing.as_mut())
+        {
+            waiting.pushed.push((stanza, token, receipt));
+            return Pushed::Taken;
         }
-        let waiting_bytes = state.waiting_bytes();
-        state.append_bytes(bytes);
-        self.after_append(state, waiting_bytes, batch);
+        let waiting = state.waiting_bytes();
+        self.append(&mut state, stanza, token, receipt);
+        self.after_append(state, waiting, batch);
+        Pushed::Taken
     }
 
     /// Asks the client for an acknowledgement of everything so far, if it manages its stream.
@@ -378,9 +407,26 @@ impl Outlet {
         }
     }
 
-    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes.
+    /// Appends bytes that are no stanza: headers, features, nonzas. A closed session ignores them.
+    pub fn push_bytes(self: &Arc<Self>, bytes: &[u8], batch: &mut Batch) {
+        let mut state = self.state.lock();
+        if self.has(Flag::Closed) {
+            return;
+        }
+        let waiting = state.waiting_bytes();
+        state.append_bytes(bytes);
+        self.after_append(state, waiting, batch);
+    }
+
+    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes. Stanzas behind
+    /// bytes that the socket has refused are left out: they are kept, and find another way.
     pub fn push_last(self: &Arc<Self>, bytes: &[u8], settled: &mut Vec<Token>) {
-        self.state.lock().append_bytes(bytes);
+        let mut state = self.state.lock();
+        if state.blocked || state.broken {
+            state.out = Vec::new();
+        }
+        state.append_bytes(bytes);
+        drop(state);
         self.flush(settled);
     }
 
@@ -391,8 +437,9 @@ impl Outlet {
         token: Option<Token>,
         receipt: Option<Receipt>,
     ) {
-        let detached = self.has(Flag::Detached);
-        if !detached {
+        // What is kept for a resumption need not stand in line for a connection that is gone.
+        let gone = self.has(Flag::Detached) || (state.broken && state.managed.is_some());
+        if !gone {
             state.append_bytes(stanza.bytes());
         }
         let now = self.ledger.clock.now_ms();
@@ -414,14 +461,16 @@ impl Outlet {
         }
     }
 
-    /// `waiting_bytes` waited before: one stanza may be as large as it likes (a roster), as it is bounded elsewhere.
+    /// `waiting` bytes waited before: what one append adds may be as large as it likes, as it is bounded elsewhere; a
+    /// roster may have half a megabyte.
     fn after_append(
         self: &Arc<Self>,
         mut state: MutexGuard<'_, State>,
-        waiting_bytes: usize,
+        waiting: usize,
         batch: &mut Batch,
     ) {
-        if state.blocked && waiting_bytes > state.bytes_max as usize {
+        let limit = state.bytes_max as usize + state.bytes_more as usize;
+        if (state.blocked || state.broken) && waiting > limit {
             drop(state);
             self.ledger.metrics.slow_readers_closed.inc();
             self.order(Order::Close(
@@ -465,12 +514,15 @@ impl Outlet {
     pub fn flush(self: &Arc<Self>, settled: &mut Vec<Token>) {
         let mut state = self.state.lock();
         state.dirty = false;
-        while !state.writing && !state.blocked {
+        while !state.writing && !state.blocked && !state.broken {
+            if self.has(Flag::Detached) {
+                return;
+            }
             let State { managed, out, .. } = &mut *state;
             if let Some(managed) = managed {
                 managed.append_nonzas(out, self.ledger.clock.now_ms());
             }
-            if state.out.is_empty() || self.has(Flag::Detached) {
+            if state.out.is_empty() {
                 return;
             }
             state = self.write_out(state, settled);
@@ -479,7 +531,7 @@ impl Outlet {
 
     /// One round: take what waits, seal it under the lock, write it under the flag.
     fn write_out<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         mut state: MutexGuard<'a, State>,
         settled: &mut Vec<Token>,
     ) -> MutexGuard<'a, State> {
@@ -497,7 +549,8 @@ impl Outlet {
             sealed.clear();
             let tls = state.tls.as_mut().expect("checked above");
             if let Err(error) = tls.seal(&plain, sealed) {
-                self.fail(&mut state, &error);
+                tracing::debug!(%error, "record could not be sealed");
+                state.fail();
                 return state;
             }
             state.writing = true;
@@ -513,7 +566,7 @@ impl Outlet {
     }
 
     fn after_write(
-        &self,
+        self: &Arc<Self>,
         state: &mut State,
         bytes: &[u8],
         written: std::io::Result<usize>,
@@ -521,43 +574,54 @@ impl Outlet {
         settled: &mut Vec<Token>,
     ) {
         state.writing = false;
+        if self.has(Flag::Detached) {
+            return;
+        }
         let count = match written {
             Ok(count) => count,
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
-                // The read side sees the same and ends or detaches the session.
-                state.blocked = true;
-                state.wake();
-                return;
-            }
+            Err(_) => return state.fail(),
         };
-        if count < bytes.len() {
-            state.refused = bytes.get(count..).map(<[u8]>::to_vec).unwrap_or_default();
+        let rest = bytes.get(count..).unwrap_or_default();
+        if rest.is_empty() {
+            self.written(state, kept_count, settled);
+        } else {
+            state.kept_refused = u32::try_from(kept_count).unwrap_or(u32::MAX);
+            if state
+                .rare
+                .as_ref()
+                .is_some_and(|rare| !rare.kept.is_empty())
+            {
+                self.enroll(state);
+            }
+        }
+        // An answer of TLS that was made meanwhile was sealed later, so it stands behind.
+        if state.refused.is_empty() {
+            state.refused = rest.to_vec();
+        } else {
+            state.refused.splice(..0, rest.iter().copied());
+        }
+        if !state.refused.is_empty() {
             state.blocked = true;
             state.wake();
-            if let Some(rare) = &mut state.rare {
-                rare.kept_refused = kept_count;
-            }
-            return;
         }
-        self.settle_written(state, kept_count, settled);
+        if self.has(Flag::Closed) {
+            // The session's task waits for its last bytes.
+            state.wake();
+        }
     }
 
-    /// The socket has taken the first `count` stanzas that were kept until then.
-    fn settle_written(&self, state: &mut State, count: usize, settled: &mut Vec<Token>) {
+    /// The socket has taken the first `count` of the stanzas that were kept for it.
+    fn written(&self, state: &mut State, count: usize, settled: &mut Vec<Token>) {
         let Some(rare) = &mut state.rare else { return };
-        for kept in rare.kept.drain(..count.min(rare.kept.len())) {
+        // They may have been taken out meanwhile, as the session has ended or moved.
+        let count = count.min(rare.kept.len());
+        for kept in rare.kept.drain(..count) {
             settled.extend(kept.token);
             if let Some(row) = kept.row {
                 self.ledger.row_done(row);
             }
         }
-    }
-
-    fn fail(&self, state: &mut State, error: &TlsError) {
-        tracing::debug!(%error, "record could not be sealed");
-        self.set(Flag::Closed);
-        state.wake();
     }
 
     /// Goes on after the socket became writable: what was refused first. Only the session's task calls it.
@@ -585,14 +649,40 @@ impl Outlet {
             }
         }
         state.blocked = false;
-        let written = state
-            .rare
-            .as_mut()
-            .map_or(0, |rare| std::mem::take(&mut rare.kept_refused));
-        self.settle_written(&mut state, written, settled);
+        state.bytes_more = 0;
+        let kept_count = std::mem::take(&mut state.kept_refused) as usize;
+        self.written(&mut state, kept_count, settled);
         drop(state);
         self.flush(settled);
         Ok(())
+    }
+
+    /// Waits until the socket has taken all bytes, or never will. Only the session's task calls it, when nothing is
+    /// pushed any more.
+    pub fn poll_written(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut settled = Vec::new();
+        let polled = loop {
+            let mut state = self.state.lock();
+            state.remember(cx);
+            if state.writing {
+                // Whoever writes wakes us.
+                break Poll::Pending;
+            }
+            if !state.blocked || state.broken {
+                break Poll::Ready(());
+            }
+            drop(state);
+            match self.socket.poll_writable(cx) {
+                Poll::Pending => break Poll::Pending,
+                Poll::Ready(Err(_)) => break Poll::Ready(()),
+                Poll::Ready(Ok(())) if self.flush_blocked(&mut settled).is_err() => {
+                    break Poll::Ready(());
+                }
+                Poll::Ready(Ok(())) => {}
+            }
+        };
+        self.ledger.settle_all(&mut settled);
+        polled
     }
 
     /// Whether all that was pushed has been taken by the socket.
@@ -603,13 +693,22 @@ impl Outlet {
 
     // ---- the session's task ------------------------------------------------------------------------------------
 
-    /// Waits for an order only.
-    pub fn poll_order(&self, cx: &mut Context<'_>) -> Poll<Order> {
-        let mut state = self.state.lock();
-        if let Some(order) = state.rare.as_mut().and_then(|rare| rare.orders.pop_front()) {
-            return Poll::Ready(order);
+    /// As [`Self::poll_event`] for a client that is not read for now: never [`Event::Readable`].
+    pub fn poll_unread(&self, cx: &mut Context<'_>) -> Poll<Event> {
+        let blocked = {
+            let mut state = self.state.lock();
+            if let Some(order) = state.rare.as_mut().and_then(|rare| rare.orders.pop_front()) {
+                return Poll::Ready(Event::Order(order));
+            }
+            state.remember(cx);
+            if state.broken {
+                return Poll::Ready(Event::Lost);
+            }
+            state.blocked
+        };
+        if blocked && let Poll::Ready(result) = self.socket.poll_writable(cx) {
+            return Poll::Ready(result.map_or(Event::Lost, |()| Event::Writable));
         }
-        state.remember(cx);
         Poll::Pending
     }
 
@@ -622,6 +721,12 @@ impl Outlet {
                 return Poll::Ready(Event::Order(order));
             }
             state.remember(cx);
+            if self.has(Flag::Detached) {
+                return Poll::Pending;
+            }
+            if state.broken {
+                return Poll::Ready(Event::Lost);
+            }
             (
                 state.blocked,
                 state
@@ -630,9 +735,6 @@ impl Outlet {
                     .is_some_and(|managed| managed.is_congested()),
             )
         };
-        if self.has(Flag::Detached) {
-            return Poll::Pending;
-        }
         if blocked && let Poll::Ready(result) = self.socket.poll_writable(cx) {
             return Poll::Ready(result.map_or(Event::Lost, |()| Event::Writable));
         }
@@ -649,8 +751,11 @@ impl Outlet {
     /// Gives the session's task something to do.
     pub fn order(&self, order: Order) {
         let mut state = self.state.lock();
+        if self.has(Flag::Ended) {
+            return;
+        }
         let rare = state.rare();
-        if let (Order::HandOver(_), Some(successor)) = (&order, &rare.successor) {
+        if let Some(successor) = &rare.successor {
             let successor = successor.clone();
             drop(state);
             return successor.order(order);
@@ -659,6 +764,11 @@ impl Outlet {
             rare.orders.push_back(order);
         }
         state.wake();
+    }
+
+    /// Gives back an order that the session's task has taken and cannot carry out where it stands.
+    pub fn order_first(&self, order: Order) {
+        self.state.lock().rare().orders.push_front(order);
     }
 
     /// Wakes the session's task.
@@ -697,7 +807,7 @@ impl Outlet {
         let mut answer = Vec::new();
         let fed = tls.feed(received, plain, &mut answer);
         if !answer.is_empty() {
-            self.write_records(&mut state, answer);
+            self.write_records(&mut state, &answer);
         }
         let fed = fed?;
         Ok(if fed.peer_closed {
@@ -715,14 +825,16 @@ impl Outlet {
     }
 
     /// Bytes for the wire that are already records (handshake, alerts).
-    fn write_records(&self, state: &mut State, bytes: Vec<u8>) {
+    fn write_records(&self, state: &mut State, bytes: &[u8]) {
         if state.blocked || state.writing {
-            state.refused.extend_from_slice(&bytes);
-            state.blocked = true;
-            state.wake();
-            return;
+            // Whoever writes finds it there.
+            return state.refused.extend_from_slice(bytes);
         }
-        let count = self.socket.try_write(&bytes).unwrap_or(0);
+        let count = match self.socket.try_write(bytes) {
+            Ok(count) => count,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => 0,
+            Err(_) => return state.fail(),
+        };
         if count < bytes.len() {
             state
                 .refused
@@ -744,7 +856,7 @@ impl Outlet {
         if let Some(tls) = &mut state.tls {
             let mut goodbye = Vec::new();
             tls.close_notify(&mut goodbye);
-            if !state.blocked {
+            if !state.blocked && !state.writing {
                 let _ = self.socket.try_write(&goodbye);
             }
         }
@@ -759,14 +871,64 @@ impl Outlet {
         self.state.lock().managed.as_deref_mut().map(f)
     }
 
-    /// Turns stream management on. `false` if it is on already.
-    pub fn manage(&self, managed: Box<Managed>) -> bool {
+    /// Turns stream management on and appends `answer`: in one step, since the client counts what comes behind it and
+    /// nothing else. `false` if it is on already.
+    pub fn manage(
+        self: &Arc<Self>,
+        managed: Box<Managed>,
+        answer: &[u8],
+        batch: &mut Batch,
+    ) -> bool {
         let mut state = self.state.lock();
         if state.managed.is_some() {
             return false;
         }
+        let waiting = state.waiting_bytes();
+        state.append_bytes(answer);
         state.managed = Some(managed);
+        self.after_append(state, waiting, batch);
         true
+    }
+
+    /// One more target is done with a stanza of this session's client.
+    pub fn settle(&self, stanza: u32) -> Settlement {
+        let mut state = self.state.lock();
+        let mut noted = Settlement::Noted {
+            settled: Settled::Nothing,
+            reads_again: false,
+        };
+        if let Some(managed) = &mut state.managed {
+            let was_congested = managed.is_congested();
+            let settled = managed.settle(stanza);
+            let reads_again = was_congested && !managed.is_congested();
+            noted = Settlement::Noted {
+                settled,
+                reads_again,
+            };
+        } else if let Some(rare) = &mut state.rare {
+            if let Some(successor) = &rare.successor {
+                return Settlement::Moved(successor.clone());
+            }
+            if let Some(waiting) = &mut rare.installing {
+                waiting.settled.push(stanza);
+            }
+        }
+        noted
+    }
+
+    /// A stanza of this session's client goes to `more` further targets.
+    pub fn expect(&self, stanza: u32, more: u16) {
+        let mut state = self.state.lock();
+        if let Some(managed) = &mut state.managed {
+            managed.expect(stanza, more);
+        } else if let Some(rare) = &mut state.rare {
+            if let Some(successor) = rare.successor.clone() {
+                drop(state);
+                successor.expect(stanza, more);
+            } else if let Some(waiting) = &mut rare.installing {
+                waiting.expected.push((stanza, more));
+            }
+        }
     }
 
     /// The connection is lost but the session stays: what waits for the socket is forgotten, since everything that
@@ -787,40 +949,66 @@ impl Outlet {
 
     /// Nothing may be pushed until [`Self::install`]: pushes wait in order.
     pub fn begin_install(&self) {
-        self.state.lock().rare().installing = Some(Vec::new());
+        self.state.lock().rare().installing = Some(Installing::default());
     }
 
     /// `sender` is dropped when the session has ended and everybody who had to know was told.
     pub fn notify_end(&self, sender: tokio::sync::oneshot::Sender<()>) {
-        self.state.lock().rare().waiting_for_end.push(sender);
+        let mut state = self.state.lock();
+        if self.has(Flag::Ended) {
+            return;
+        }
+        let rare = state.rare();
+        if let Some(successor) = &rare.successor {
+            let successor = successor.clone();
+            drop(state);
+            return successor.notify_end(sender);
+        }
+        rare.waiting_for_end.push(sender);
     }
 
-    /// The session has ended: tells those who wait for it.
+    /// The session has ended: tells those who wait for it, and those who ask something of it from now on.
     pub fn ended(&self) {
+        self.set(Flag::Ended);
         let mut state = self.state.lock();
         if let Some(rare) = &mut state.rare {
             rare.waiting_for_end.clear();
+            rare.orders.clear();
         }
     }
 
     /// Ends this outlet's part of a session that `successor` takes over: gives out the state that moves there.
-    /// Later pushes go to the successor.
+    /// Later pushes, settlements and orders go to the successor.
     pub fn hand_over(&self, successor: &SessionRef) -> HandedOver {
         let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
         let priority = self.priority.load(Ordering::Relaxed);
         let presence = self.state.lock().presence.clone();
         successor.adopt(presence, priority, flags);
         let mut state = self.state.lock();
-        let managed = state.managed.take();
+        let mut managed = state.managed.take();
+        for kept in managed.iter_mut().flat_map(|managed| managed.kept_mut()) {
+            // A row that is being written finds nothing here when it is committed, and is deleted.
+            if kept.row.is_none() {
+                kept.serial = 0;
+            }
+        }
         state.presence = None;
         let rare = state.rare();
         rare.successor = Some(successor.clone());
-        let directed = std::mem::take(&mut rare.directed);
+        let (directed, kept) = (
+            std::mem::take(&mut rare.directed),
+            std::mem::take(&mut rare.kept),
+        );
+        let orders = std::mem::take(&mut rare.orders);
+        let waiting_for_end = std::mem::take(&mut rare.waiting_for_end);
         drop(state);
         HandedOver {
             id: self.id(),
             managed,
             directed,
+            kept,
+            orders,
+            waiting_for_end,
         }
     }
 
@@ -833,24 +1021,56 @@ impl Outlet {
     }
 
     /// Puts the state of the resumed session in place, writes `greeting` (the `<resumed/>`), then what is
-    /// unacknowledged, then what was pushed meanwhile.
-    pub fn install(self: &Arc<Self>, handed: HandedOver, greeting: &[u8], batch: &mut Batch) {
+    /// unacknowledged, then what was pushed meanwhile. Without a greeting nothing is written: the stream is at fault
+    /// and the session is about to end.
+    pub fn install(
+        self: &Arc<Self>,
+        handed: HandedOver,
+        greeting: Option<&[u8]>,
+        batch: &mut Batch,
+    ) {
         let mut state = self.state.lock();
         self.id.store(handed.id, Ordering::Relaxed);
-        state.append_bytes(greeting);
+        let waiting = state.rare().installing.take().unwrap_or_default();
         let mut managed = handed.managed;
         if let Some(managed) = &mut managed {
-            let mut again = Vec::new();
-            managed.resend(&mut again);
-            state.append_bytes(&again);
+            waiting
+                .expected
+                .iter()
+                .for_each(|(stanza, more)| managed.expect(*stanza, *more));
+            waiting
+                .settled
+                .iter()
+                .for_each(|stanza| _ = managed.settle(*stanza));
+            if let Some(greeting) = greeting {
+                let mut again = greeting.to_vec();
+                managed.resend(&mut again);
+                state.bytes_more = u32::try_from(again.len()).unwrap_or(u32::MAX);
+                state.append_bytes(&again);
+            }
         }
         state.managed = managed;
+        // What was pushed before stream management was turned on and never written is now counted as well.
+        let now = self.ledger.clock.now_ms();
+        let pushed = waiting.pushed.into_iter();
+        let pushed = pushed
+            .map(|(stanza, token, receipt)| Kept::new(stanza, token, now).with_receipt(receipt));
+        for mut kept in handed.kept.into_iter().chain(pushed) {
+            if kept.row.is_none() {
+                kept.serial = 0;
+            }
+            if greeting.is_some() {
+                state.append_bytes(kept.stanza.bytes());
+            }
+            match &mut state.managed {
+                Some(managed) => managed.keep(kept),
+                None => state.rare().kept.push_back(kept),
+            }
+        }
         let rare = state.rare();
         rare.directed = handed.directed;
-        let waiting = rare.installing.take().unwrap_or_default();
-        for (stanza, token, receipt) in waiting {
-            self.append(&mut state, stanza, token, receipt);
-        }
+        rare.orders.extend(handed.orders);
+        rare.waiting_for_end.extend(handed.waiting_for_end);
         self.enroll(&mut state);
         self.after_append(state, 0, batch);
     }
@@ -867,12 +1087,12 @@ impl Outlet {
             all.extend(std::mem::take(&mut rare.kept));
             if let Some(waiting) = rare.installing.take() {
                 let now = self.ledger.clock.now_ms();
-                all.extend(waiting.into_iter().map(|(stanza, token, receipt)| {
+                let pushed = waiting.pushed.into_iter();
+                all.extend(pushed.map(|(stanza, token, receipt)| {
                     Kept::new(stanza, token, now).with_receipt(receipt)
                 }));
             }
         }
-        state.out = Vec::new();
         all
     }
 
@@ -913,6 +1133,9 @@ pub struct HandedOver {
     /// Its stream management.
     pub managed: Option<Box<Managed>>,
     directed: HashSet<Jid>,
+    kept: VecDeque<Kept>,
+    orders: VecDeque<Order>,
+    waiting_for_end: Vec<tokio::sync::oneshot::Sender<()>>,
 }
 
 impl HandedOver {
@@ -946,8 +1169,7 @@ pub enum Decrypted {
 }
 
 impl State {
-    /// Bytes that wait for a socket that refuses them; of what was refused no more than one flush, since a stanza may
-    /// be larger.
+    /// Bytes that wait for a socket that refuses them; of what was refused no more than one flush, as above.
     fn waiting_bytes(&self) -> usize {
         self.out.len() + self.refused.len().min(FLUSH_BYTES)
     }
@@ -979,6 +1201,12 @@ impl State {
         if let Some(waker) = &self.waker {
             waker.wake_by_ref();
         }
+    }
+
+    /// Nothing can be written any more: the session's task sees to what that means.
+    fn fail(&mut self) {
+        self.broken = true;
+        self.wake();
     }
 }
 
@@ -1017,6 +1245,10 @@ impl Batch {
 
     /// Flushes every outlet and settles what that settles.
     pub fn flush(&mut self) {
+        // First, so that an `<a/>` that becomes due goes along with what is flushed.
+        if !self.settled.is_empty() {
+            self.ledger.settle_all(&mut self.settled);
+        }
         if let Some(outlet) = self.first.take() {
             outlet.flush(&mut self.settled);
         }
@@ -1034,3 +1266,6 @@ impl Drop for Batch {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ use daemon::config::OrInfinity;
 
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
 use crate::auth::throttle::Throttle;
+use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
@@ -58,17 +59,10 @@ pub struct Route {
     pub router: Arc<Router>,
     /// Outlets that were written to.
     pub batch: Batch,
-    behind_answer: Option<BehindAnswer>,
-}
-
-/// What an IQ handler lets happen right behind its answer.
-pub struct BehindAnswer {
-    /// The session that has asked.
-    pub session: SessionRef,
-    /// What it gets behind the answer.
-    pub stanzas: Vec<Stanza>,
-    /// Dropped when all of that is pushed: a lock that keeps others from pushing before.
-    pub guard: Box<dyn Send + Sync>,
+    /// What an IQ handler wants to be sent behind its answer.
+    pub after_answer: Vec<(SessionRef, Stanza)>,
+    /// What an IQ handler holds until that is done: a lock that keeps others from sending before.
+    pub until_answered: Option<Box<dyn Send + Sync>>,
 }
 
 /// Everything that is needed to route.
@@ -80,6 +74,8 @@ pub struct Router {
     pub ledger: Arc<Ledger>,
     /// Sessions that may be resumed.
     pub resumable: Resumable,
+    /// Set when the node drains.
+    pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
     /// Counters.
@@ -105,6 +101,7 @@ impl Router {
             sessions: Sessions::default(),
             ledger,
             resumable: Resumable::default(),
+            leaving: Leaving::default(),
             throttle: Throttle::default(),
             metrics,
             settings,
@@ -163,7 +160,8 @@ impl Router {
         Route {
             router: self.clone(),
             batch: Batch::new(&self.ledger),
-            behind_answer: None,
+            after_answer: Vec::new(),
+            until_answered: None,
         }
     }
 
@@ -272,19 +270,13 @@ impl Route {
                 let reply = delivery.stanza.result_reply(payload.as_ref());
                 self.settle(delivery.token);
                 self.reply(reply);
+                for (session, stanza) in std::mem::take(&mut self.after_answer) {
+                    let _closed = session.push(stanza, None, &mut self.batch);
+                }
             }
             Err(error) => self.bounce(delivery, &error),
         }
-        if let Some(behind) = self.behind_answer.take() {
-            for stanza in behind.stanzas {
-                let _closed = behind.session.push(stanza, None, &mut self.batch);
-            }
-        }
-    }
-
-    /// Called by the handler of an IQ: see [`BehindAnswer`].
-    pub fn set_behind_answer(&mut self, behind: BehindAnswer) {
-        self.behind_answer = Some(behind);
+        self.until_answered = None;
     }
 
     /// The stanza needs nothing more.

@@ -101,7 +101,6 @@ async fn serve(
         () = node.run() => {}
         () = reload => {}
     }
-    daemon::notify::notify_stopping();
     info!("stopped");
     Ok(())
 }

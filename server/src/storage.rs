@@ -37,7 +37,7 @@ pub use timing::Observer;
 use dialect::{Connection, Connector, DriverRow};
 use readers::Readers;
 use timing::Timing;
-use writer::Writer;
+use writer::{Home, Job, Writer};
 
 /// Where the database is and how it is used.
 pub struct Options {
@@ -45,6 +45,9 @@ pub struct Options {
     pub place: Place,
     /// Connections that read at the same time; for a database in memory always one, shared with the writer.
     pub readers: usize,
+    /// How long a call may take, its time in a queue included. A read that takes longer is given up; a write may still
+    /// be committed after its caller was told that it took too long. Not for a database in memory.
+    pub call_timeout: Duration,
     /// A statement that takes longer is logged with its name.
     pub slow_query: Duration,
     /// Who counts statements.
@@ -62,6 +65,8 @@ pub enum Place {
 
 /// Connections that read at the same time, unless the configuration says otherwise.
 pub const READERS_DEFAULT: usize = 4;
+/// How long a call may take, unless the configuration says otherwise, in milliseconds.
+pub const CALL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 /// A statement that takes longer than this is logged, in milliseconds.
 pub const SLOW_QUERY_MS_DEFAULT: u64 = 200;
 
@@ -71,6 +76,7 @@ impl Options {
         Self {
             place,
             readers: READERS_DEFAULT,
+            call_timeout: Duration::from_millis(CALL_TIMEOUT_MS_DEFAULT),
             slow_query: Duration::from_millis(SLOW_QUERY_MS_DEFAULT),
             observer: Arc::new(timing::Silent),
         }
@@ -84,6 +90,8 @@ pub struct Db(Arc<Shared>);
 struct Shared {
     readers: Arc<Readers>,
     writer: Writer,
+    /// None in memory, where nothing has to be waited for; so tests may pause the clock.
+    call_timeout: Option<Duration>,
     timing: Arc<Timing>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -100,43 +108,36 @@ impl Db {
                 Connector::file(path)
             }
         };
+        let opened = |result: Result<Connection, sqlx::Error>| {
+            result.map_err(|error| dialect::classify(OPEN, error))
+        };
         // The writer comes first: it makes the file and puts it into its journal mode.
-        let timing = Arc::new(Timing::new(options.slow_query, options.observer));
-        let tasks = TaskTracker::new();
-        let stop = CancellationToken::new();
-        let first = connector
-            .open_writer()
-            .await
-            .map_err(|error| dialect::classify(OPEN, error))?;
-        let (readers, writer_connection) = if connector.is_memory() {
-            (Readers::new(connector.clone(), 1, vec![first]), None)
+        let first = opened(connector.open_writer().await)?;
+        let (readers, home) = if connector.is_memory() {
+            let readers = Arc::new(Readers::new(connector, vec![first]));
+            (Arc::clone(&readers), Home::Shared(readers))
         } else {
-            let mut idle = Vec::with_capacity(options.readers.max(1));
+            let mut connections = Vec::with_capacity(options.readers.max(1));
             for _ in 0..options.readers.max(1) {
-                idle.push(
-                    connector
-                        .open_reader()
-                        .await
-                        .map_err(|error| dialect::classify(OPEN, error))?,
-                );
+                connections.push(opened(connector.open_reader().await)?);
             }
+            let readers = Arc::new(Readers::new(connector.clone(), connections));
             (
-                Readers::new(connector.clone(), idle.len(), idle),
-                Some(first),
+                readers,
+                Home::Own {
+                    connector,
+                    connection: Some(first),
+                },
             )
         };
-        let readers = Arc::new(readers);
-        let home = match writer_connection {
-            Some(connection) => writer::Home::Own {
-                connector,
-                connection: Some(connection),
-            },
-            None => writer::Home::Shared(Arc::clone(&readers)),
-        };
+        let call_timeout = (options.place != Place::Memory).then_some(options.call_timeout);
+        let timing = Arc::new(Timing::new(options.slow_query, options.observer));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let writer = Writer::start(home, Arc::clone(&timing), &tasks, stop.clone());
         Ok(Self(Arc::new(Shared {
             readers,
             writer,
+            call_timeout,
             timing,
             tasks,
             stop,
@@ -146,10 +147,18 @@ impl Db {
     /// Brings the schema up to date, each step in a transaction of its own. Two processes that start at once take
     /// turns. A schema that is newer than this program is refused.
     pub async fn migrate(&self) -> Result<(), Error> {
+        const MIGRATE: &str = "migrate";
         let known = dialect::MIGRATIONS;
         for migration in known {
-            self.transaction("migrate", move |transaction| {
-                Box::pin(async move { migrate::apply(transaction, migration, known).await })
+            // Takes as long as it takes.
+            self.write(MIGRATE, |answer| {
+                Job::work(
+                    MIGRATE,
+                    move |transaction| {
+                        Box::pin(async move { migrate::apply(transaction, migration, known).await })
+                    },
+                    answer,
+                )
             })
             .await?;
         }
@@ -163,16 +172,14 @@ impl Db {
         query: Query,
         read: impl FnMut(&Row<'_>) -> Result<T, Error> + Send,
     ) -> Result<Vec<T>, Error> {
-        let (name, started) = (query.statement.name, Instant::now());
-        let outcome = async {
+        let name = query.statement.name;
+        let work = Box::pin(async {
             let mut lease = self.0.readers.acquire(name).await?;
             let outcome = fetch_all(lease.connection(name).await?, query, read).await;
             lease.settle(&outcome);
             outcome
-        }
-        .await;
-        self.0.timing.observe(name, started, outcome.is_ok());
-        outcome
+        });
+        self.read(name, work).await
     }
 
     /// The one row of a statement that has one at most.
@@ -181,31 +188,25 @@ impl Db {
         query: Query,
         read: impl FnOnce(&Row<'_>) -> Result<T, Error> + Send,
     ) -> Result<Option<T>, Error> {
-        let (name, started) = (query.statement.name, Instant::now());
-        let outcome = async {
+        let name = query.statement.name;
+        let work = Box::pin(async {
             let mut lease = self.0.readers.acquire(name).await?;
             let outcome = fetch_optional(lease.connection(name).await?, query, read).await;
             lease.settle(&outcome);
             outcome
-        }
-        .await;
-        self.0.timing.observe(name, started, outcome.is_ok());
-        outcome
+        });
+        self.read(name, work).await
     }
 
     /// Runs one statement that writes and returns, after the commit, how many rows it changed. Waits while the queue
     /// of the writer is full.
     pub async fn execute(&self, query: Query) -> Result<u64, Error> {
         let name = query.statement.name;
-        let (answer, committed) = oneshot::channel();
-        self.0
-            .writer
-            .submit(writer::Job::statement(query, answer))
-            .await?;
-        committed.await.unwrap_or(Err(Error::Unavailable {
-            query: name,
-            cause: Cause::Closed,
-        }))
+        self.limited(
+            name,
+            self.write(name, |answer| Job::statement(query, answer)),
+        )
+        .await
     }
 
     /// Runs several statements that belong together and returns, after the commit, what `work` returned. If `work`
@@ -216,15 +217,11 @@ impl Db {
         T: Send + 'static,
         W: for<'t> FnOnce(&'t mut Transaction<'_>) -> Work<'t, T> + Send + 'static,
     {
-        let (answer, committed) = oneshot::channel();
-        self.0
-            .writer
-            .submit(writer::Job::work(name, work, answer))
-            .await?;
-        committed.await.unwrap_or(Err(Error::Unavailable {
-            query: name,
-            cause: Cause::Closed,
-        }))
+        self.limited(
+            name,
+            self.write(name, |answer| Job::work(name, work, answer)),
+        )
+        .await
     }
 
     /// Runs statements that write, all or none, and returns after the commit. One alone needs no savepoint and is
@@ -260,16 +257,65 @@ impl Db {
     }
 }
 
-/// Makes the file before SQLite does, readable by nobody else: it holds credentials.
+impl Db {
+    /// Times a read. Boxed, as the future of a session must not hold room for it: one allocation among a dozen of the
+    /// driver.
+    async fn read<T>(
+        &self,
+        name: &'static str,
+        work: Pin<Box<impl Future<Output = Result<T, Error>>>>,
+    ) -> Result<T, Error> {
+        let started = Instant::now();
+        let outcome = self.limited(name, work).await;
+        self.0.timing.observe(name, started, outcome.is_ok());
+        outcome
+    }
+
+    /// Queues a job and waits for the commit. The writer times it.
+    async fn write<T>(
+        &self,
+        query: &'static str,
+        job: impl FnOnce(oneshot::Sender<Result<T, Error>>) -> Job,
+    ) -> Result<T, Error> {
+        let (answer, committed) = oneshot::channel();
+        self.0.writer.submit(job(answer)).await?;
+        committed.await.unwrap_or(Err(Error::Unavailable {
+            query,
+            cause: Cause::Closed,
+        }))
+    }
+
+    async fn limited<T>(
+        &self,
+        query: &'static str,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let Some(limit) = self.0.call_timeout else {
+            return work.await;
+        };
+        let late = |_| {
+            Err(Error::Unavailable {
+                query,
+                cause: Cause::TimedOut,
+            })
+        };
+        tokio::time::timeout(limit, work).await.unwrap_or_else(late)
+    }
+}
+
+/// Makes the file before SQLite does, readable by nobody else: it holds credentials. A file that is there is not even
+/// opened: closing it would drop the locks that this process has on it.
 fn make_private(path: &std::path::Path) -> std::io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt as _;
-    std::fs::OpenOptions::new()
+    let made = std::fs::OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(false)
+        .create_new(true)
         .mode(0o600)
-        .open(path)
-        .map(drop)
+        .open(path);
+    match made {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        made => made.map(drop),
+    }
 }
 
 /// A statement: its name in metrics and logs, and its text. Made by [`statements!`] alone, so that each stands in the
@@ -391,11 +437,6 @@ impl Row<'_> {
 
     /// A whole number.
     pub(crate) fn integer(&self, column: usize) -> Result<i64, Error> {
-        self.row.try_get(column).map_err(|_| self.corrupt(column))
-    }
-
-    /// A whole number or NULL.
-    pub(crate) fn optional_integer(&self, column: usize) -> Result<Option<i64>, Error> {
         self.row.try_get(column).map_err(|_| self.corrupt(column))
     }
 
@@ -595,6 +636,9 @@ pub enum Cause {
     /// Too many statements wait for a connection.
     #[error("too many statements wait")]
     Overloaded,
+    /// The call took too long.
+    #[error("the call took too long")]
+    TimedOut,
     /// The database was closed.
     #[error("the database was closed")]
     Closed,

@@ -158,11 +158,22 @@ pub(crate) fn own_cpu() -> Duration {
     )
 }
 
+/// Time in which this process could have run, but its CPU was given to others.
+fn own_waiting() -> Duration {
+    let schedstat = fs::read_to_string("/proc/self/schedstat").unwrap_or_default();
+    let nanoseconds = schedstat
+        .split(' ')
+        .nth(1)
+        .and_then(|text| text.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
+}
+
 /// An open measuring window.
 pub(crate) struct Window {
     server: Server,
     start: Instant,
     own: Duration,
+    own_waiting: Duration,
     cpu: ServerCpu,
 }
 
@@ -172,6 +183,8 @@ pub(crate) struct Used {
     pub(crate) wall: Duration,
     /// CPU of the generator.
     pub(crate) own: Duration,
+    /// Time that neighbours took from the generator.
+    pub(crate) own_waiting: Duration,
     /// CPU of the server, and its part outside the kernel; `None` when the server is not observed.
     pub(crate) server: Option<(Duration, Duration)>,
 }
@@ -183,18 +196,25 @@ impl Window {
             server: server.clone(),
             cpu,
             own: own_cpu(),
+            own_waiting: own_waiting(),
             start: Instant::now(),
         })
     }
 
     pub(crate) fn close(&self) -> Result<Used> {
         let (wall, own) = (self.start.elapsed(), own_cpu() - self.own);
+        let own_waiting = own_waiting().saturating_sub(self.own_waiting);
         let server = if self.server.is_observed() {
             Some(self.server.cpu()?.since(&self.cpu))
         } else {
             None
         };
-        Ok(Used { wall, own, server })
+        Ok(Used {
+            wall,
+            own,
+            own_waiting,
+            server,
+        })
     }
 }
 

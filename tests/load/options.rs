@@ -192,12 +192,34 @@ pub(crate) struct Messages {
     /// Send this many messages per second one way, instead of answering each.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     pub(crate) rate: Option<u32>,
-    /// Stream management (XEP-0198): the server's requests are answered, and each write asks for an ack.
+    /// Stream management (XEP-0198); the server's requests for acks are answered.
     #[arg(long)]
     pub(crate) sm: bool,
     /// A message counts as under way until the server's `h` covers it. Implies --sm.
     #[arg(long)]
     pub(crate) settled: bool,
+    /// When to ask the server for an ack, never twice at a time.
+    #[arg(long, value_enum, default_value = "each-write")]
+    pub(crate) ask: Ask,
+}
+
+/// When a session with stream management sends `<r/>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Ask {
+    /// With each write that has a message in it.
+    EachWrite,
+    /// Only when nothing can be sent before an ack has come: a server that volunteers its acks, riding on
+    /// what it sends anyway, is asked for none.
+    Waiting,
+}
+
+impl Ask {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::EachWrite => "each-write",
+            Self::Waiting => "waiting",
+        }
+    }
 }
 
 #[derive(Args, Clone, Copy, Debug)]
@@ -227,6 +249,10 @@ pub(crate) struct Slow {
     /// KiB sent to each stalled receiver between two looks at the server's memory.
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_024))]
     pub(crate) step_kib: u32,
+    /// Seconds of rest between the rehearsal, in which everybody reads, and the first look at the server's
+    /// memory.
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(0..=3600))]
+    pub(crate) settle_s: u64,
 }
 
 impl Common {

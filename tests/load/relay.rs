@@ -13,11 +13,11 @@ use std::task::{Context, Poll, Waker};
 use anyhow::{Context as _, Result};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use socket2::{Domain, Protocol, Socket, Type};
-use tokio::io::{AsyncRead as _, ReadBuf};
+use tokio::io::ReadBuf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
@@ -43,7 +43,21 @@ struct Options {
     /// Address to listen on; port 0 takes a free one. The address is printed.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Do this wrong with each session's tenth stanza, to see whether a generator notices.
+    #[arg(long, value_enum)]
+    fault: Option<Fault>,
 }
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Fault {
+    Lose,
+    Double,
+    /// Let the eleventh go first.
+    Swap,
+}
+
+/// Which stanza of a session is treated wrong.
+const FAULT_AT: u32 = 10;
 
 fn main() -> Result<()> {
     let options = Options::parse();
@@ -51,10 +65,11 @@ fn main() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
-    runtime.block_on(serve(options.listen))
+    runtime.block_on(serve(&options))
 }
 
-async fn serve(address: SocketAddr) -> Result<()> {
+async fn serve(options: &Options) -> Result<()> {
+    let address = options.listen;
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM.nonblocking(),
@@ -76,7 +91,7 @@ async fn serve(address: SocketAddr) -> Result<()> {
             accepted = listener.accept() => {
                 let (stream, _) = accepted?;
                 stream.set_nodelay(true)?;
-                connections.spawn(converse(stream, Arc::clone(&routes)));
+                connections.spawn(converse(stream, Arc::clone(&routes), options.fault));
             }
         }
     }
@@ -159,8 +174,8 @@ thread_local! {
     static INPUT: RefCell<Vec<u8>> = RefCell::new(vec![0; READ_BYTES]);
 }
 
-async fn converse(mut stream: TcpStream, routes: Arc<Routes>) {
-    let Some(jid) = log_in(&mut stream).await else {
+async fn converse(stream: TcpStream, routes: Arc<Routes>, fault: Option<Fault>) {
+    let Some(jid) = log_in(&stream).await else {
         return;
     };
     let connection = Arc::new(Connection {
@@ -173,6 +188,8 @@ async fn converse(mut stream: TcpStream, routes: Arc<Routes>) {
         connection,
         partial: Vec::new(),
         dirty: Vec::new(),
+        fault: fault.map(|fault| (fault, 0)),
+        held: Vec::new(),
     };
     poll_fn(|context| session.poll(context)).await;
     session.routes.lock().remove(&jid);
@@ -183,6 +200,9 @@ struct Session {
     connection: Arc<Connection>,
     partial: Vec<u8>,
     dirty: Vec<Arc<Connection>>,
+    /// What to do wrong, and the stanzas so far.
+    fault: Option<(Fault, u32)>,
+    held: Vec<u8>,
 }
 
 impl Session {
@@ -220,6 +240,7 @@ impl Session {
         while let Ok(Some((token, used))) = framing::next(data) {
             data = &data[used..];
             match token {
+                Token::Element(stanza) if self.fault.is_some() => self.route_wrongly(stanza),
                 Token::Element(stanza) => self.route(stanza),
                 Token::StreamOpen(_) => {}
                 Token::StreamClose => {
@@ -232,6 +253,30 @@ impl Session {
         }
         self.partial = data.to_vec();
         self.partial.len() <= framing::ELEMENT_BYTES_MAX
+    }
+
+    fn route_wrongly(&mut self, stanza: &[u8]) {
+        let Some((fault, count)) = &mut self.fault else {
+            return;
+        };
+        let fault = *fault;
+        // Presence has no address and goes nowhere.
+        *count += u32::from(framing::attribute(stanza, b"to").is_some());
+        match (fault, *count) {
+            (Fault::Lose, FAULT_AT) => {}
+            (Fault::Swap, FAULT_AT) => self.held = stanza.to_vec(),
+            (Fault::Double, FAULT_AT) => {
+                self.route(stanza);
+                self.route(stanza);
+            }
+            _ => {
+                self.route(stanza);
+                let held = std::mem::take(&mut self.held);
+                if !held.is_empty() {
+                    self.route(&held);
+                }
+            }
+        }
     }
 
     fn route(&mut self, stanza: &[u8]) {
@@ -277,19 +322,21 @@ fn poll_read(
 }
 
 /// The shortest answers that a client takes for a login; the session's full JID.
-async fn log_in(stream: &mut TcpStream) -> Option<Box<[u8]>> {
+async fn log_in(stream: &TcpStream) -> Option<Box<[u8]>> {
     let mut login = Login::default();
     let (mut input, mut output) = (Vec::new(), Vec::new());
     loop {
-        let mut chunk = [0; 2048];
-        let mut buffer = ReadBuf::new(&mut chunk);
-        poll_fn(|context| std::pin::Pin::new(&mut *stream).poll_read(context, &mut buffer))
-            .await
-            .ok()?;
-        if buffer.filled().is_empty() || input.len() > READ_BYTES {
+        let mut read = |context: &mut Context<'_>| {
+            INPUT.with_borrow_mut(|chunk| {
+                let mut buffer = ReadBuf::new(chunk);
+                let outcome = std::task::ready!(poll_read(stream, context, &mut buffer));
+                input.extend_from_slice(buffer.filled());
+                Poll::Ready(outcome.map(|()| buffer.filled().len()))
+            })
+        };
+        if poll_fn(&mut read).await.ok()? == 0 || input.len() > READ_BYTES {
             return None;
         }
-        input.extend_from_slice(buffer.filled());
         let mut used = 0;
         let mut jid = None;
         while let (None, Ok(Some((token, length)))) = (&jid, framing::next(&input[used..])) {

@@ -75,6 +75,11 @@ impl Row {
             )
             .figure("wall_s", Some(used.wall.as_secs_f64()), 2)
             .figure("own_cpu_percent", Some(used.own_share() * 100.0), 1)
+            .figure(
+                "own_wait_percent",
+                Some(used.own_waiting.div_duration_f64(used.wall) * 100.0),
+                1,
+            )
     }
 }
 
@@ -155,6 +160,7 @@ mod tests {
         let used = |own| Used {
             wall: Duration::from_millis(1000),
             own: Duration::from_millis(own),
+            own_waiting: Duration::ZERO,
             server: Some((Duration::from_millis(500), Duration::from_millis(100))),
         };
         let mut report = Report::new(true);

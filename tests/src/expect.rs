@@ -70,9 +70,8 @@ fn compare_content(
     let name = pattern.name();
     let allows_more = pattern.elements().any(is_any);
     let (expected_text, text) = (pattern.text(), actual.text());
-    if !(allows_more && expected_text.trim().is_empty())
-        && !compare_text(expected_text.trim(), text.trim(), captures)
-    {
+    let is_any_text = allows_more && expected_text.trim().is_empty();
+    if !is_any_text && !compare_text(expected_text.trim(), text.trim(), captures) {
         let expected = shown(expected_text.trim(), captures);
         return Err(format!(
             "text of <{name}>: expected '{expected}', got '{}'",

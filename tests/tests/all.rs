@@ -1,5 +1,16 @@
 //! The one binary of fast whole-system tests (and of slow ones, which run when `RUN_SLOW_TESTS=1` says so).
+#![allow(
+    clippy::large_futures,
+    reason = "a test has a handful of clients, each with its future"
+)]
+
+#[cfg(test)]
 mod delivery;
+#[cfg(test)]
+mod interop;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
 mod scenarios;
 
 use tests::target::Peer;

@@ -93,9 +93,9 @@ fn replacement(bytes: &[u8], place: Place) -> Option<(&'static str, usize)> {
         ([b'&', ..], _) => "&amp;",
         ([b'\'', ..], _) => "&apos;",
         ([b'"', ..], _) => "&quot;",
-        ([b'\r', ..], _) => "&#xD;",
-        ([b'\t', ..], Place::Attribute) => "&#x9;",
-        ([b'\n', ..], Place::Attribute) => "&#xA;",
+        ([b'\r', ..], _) => "&#13;",
+        ([b'\t', ..], Place::Attribute) => "&#9;",
+        ([b'\n', ..], Place::Attribute) => "&#10;",
         ([b'\t' | b'\n', ..], Place::Text) => return None,
         ([0xef, 0xbf, 0xbe | 0xbf, ..], _) => return Some(("\u{fffd}", 3)),
         ([0..b' ', ..], _) => "\u{fffd}",
@@ -274,14 +274,14 @@ mod tests {
         check_escape(
             "<a b='\"'>&\t\r\n",
             Place::Text,
-            "&lt;a b=&apos;&quot;&apos;&gt;&amp;\t&#xD;\n",
+            "&lt;a b=&apos;&quot;&apos;&gt;&amp;\t&#13;\n",
         );
         check_escape(
             "\u{1}a\u{ffff}b\u{ff5e}\u{fffe}",
             Place::Text,
             "\u{fffd}a\u{fffd}b\u{ff5e}\u{fffd}",
         );
-        check_escape("\t\r\n'", Place::Attribute, "&#x9;&#xD;&#xA;&apos;");
+        check_escape("\t\r\n'", Place::Attribute, "&#9;&#13;&#10;&apos;");
     }
 
     #[track_caller]

@@ -138,14 +138,12 @@ impl<'a> Frame<'a> {
     ///
     /// # Errors
     /// A stanza that breaks the rules of RFC 6120 section 8 or that is none of the stream's content namespace.
-    #[expect(
-        clippy::result_large_err,
-        reason = "a refusal is rare, and a box would only hide its size"
-    )]
-    pub fn to_stanza(&self, stamp: &Stamp<'_>) -> Result<Stanza, Refused> {
-        self.routed(stamp).map_err(|error| Refused {
-            reply: self.reply(stamp, &error),
-            error,
+    pub fn to_stanza(&self, stamp: &Stamp<'_>) -> Result<Stanza, Box<Refused>> {
+        self.routed(stamp).map_err(|error| {
+            Box::new(Refused {
+                reply: self.reply(stamp, &error),
+                error,
+            })
         })
     }
 

@@ -15,6 +15,8 @@ pub(crate) struct Held {
     pub(crate) progress: Progress,
     pub(crate) stack: Stack,
     pub(crate) pending: Pending,
+    /// What follows `text` is no UTF-8. That matters only if the element does not end before it.
+    is_broken: bool,
     /// The element is whole: it is dropped with the next read.
     pub(crate) is_whole: bool,
 }
@@ -48,16 +50,17 @@ impl Held {
     pub(crate) fn new(
         bytes: &[u8],
         progress: Progress,
-        stack: &Stack,
+        stack: &mut Stack,
         pending: Pending,
     ) -> Result<Box<Self>, Fault> {
-        let (text, tail) = valid_prefix(bytes)?;
+        let (text, tail) = valid_prefix(bytes);
         Ok(Box::new(Self {
             text: text.to_owned(),
-            tail: Tail::of(tail),
+            tail: Tail::of(tail.ok_or(Fault::MALFORMED)?),
             progress,
-            stack: stack.to_held(),
+            stack: stack.hold(),
             pending,
+            is_broken: false,
             is_whole: false,
         }))
     }
@@ -98,7 +101,7 @@ impl Held {
     /// Appends bytes. `true` if the unfinished token can have ended in them.
     pub(crate) fn take(&mut self, bytes: &[u8], level: Level<'_>) -> Result<bool, Fault> {
         let from = self.text.len();
-        self.append(bytes)?;
+        self.append(bytes);
         let token = self
             .text
             .as_bytes()
@@ -113,53 +116,65 @@ impl Held {
         self.pending.advance(token, from)
     }
 
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+    /// What was taken last did not end the element, so it must be characters at least.
+    pub(crate) fn check_characters(&self) -> Result<(), Fault> {
+        if self.is_broken {
+            Err(Fault::MALFORMED)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn append(&mut self, bytes: &[u8]) {
         let mut bytes = bytes;
         // At most three bytes complete a character.
         while self.tail.count > 0 {
             let Some((first, rest)) = bytes.split_first() else {
-                return Ok(());
+                return;
             };
             bytes = rest;
             let mut char = [0; 4];
-            let count = usize::from(self.tail.count);
             for (slot, byte) in char
                 .iter_mut()
                 .zip(self.tail.as_bytes().iter().chain(Some(first)))
             {
                 *slot = *byte;
             }
-            let char = char.get(..=count).unwrap_or_default();
-            let (text, tail) = valid_prefix(char)?;
-            self.text.push_str(text);
-            self.tail = Tail::of(tail);
+            let count = usize::from(self.tail.count);
+            self.append_valid(char.get(..=count).unwrap_or_default());
+            if self.is_broken {
+                return;
+            }
         }
-        let (text, tail) = valid_prefix(bytes)?;
+        self.append_valid(bytes);
+    }
+
+    fn append_valid(&mut self, bytes: &[u8]) {
+        let (text, tail) = valid_prefix(bytes);
         self.text.push_str(text);
-        if !tail.is_empty() {
-            self.tail = Tail::of(tail);
-        }
-        Ok(())
+        self.is_broken = tail.is_none();
+        self.tail = Tail::of(tail.unwrap_or_default());
     }
 
     /// Forgets what follows the element's end, which the caller gives back to the input.
     pub(crate) fn finish(&mut self, end: usize) {
         self.text.truncate(end);
         self.tail = Tail::default();
+        self.is_broken = false;
         self.is_whole = true;
     }
 }
 
-/// The characters at the start of `bytes`, and the unfinished one at their end.
-fn valid_prefix(bytes: &[u8]) -> Result<(&str, &[u8]), Fault> {
+/// The characters at the start of `bytes`, and the unfinished one at their end; `None` if something else follows.
+fn valid_prefix(bytes: &[u8]) -> (&str, Option<&[u8]>) {
     match std::str::from_utf8(bytes) {
-        Ok(text) => Ok((text, &[])),
-        Err(error) if error.error_len().is_some() => Err(Fault::MALFORMED),
+        Ok(text) => (text, Some(&[])),
         Err(error) => {
             let (valid, tail) = bytes
                 .split_at_checked(error.valid_up_to())
                 .unwrap_or((bytes, &[]));
-            Ok((std::str::from_utf8(valid).unwrap_or_default(), tail))
+            let valid = std::str::from_utf8(valid).unwrap_or_default();
+            (valid, error.error_len().is_none().then_some(tail))
         }
     }
 }

@@ -194,11 +194,11 @@ impl Stack {
     }
 
     /// A copy of exact size without the scratch space of a tag.
-    pub(crate) fn to_held(&self) -> Self {
+    pub(crate) fn hold(&mut self) -> Self {
         Self {
             open: self.open.clone(),
             bindings: self.bindings.clone(),
-            spilled: self.spilled.clone(),
+            spilled: std::mem::take(&mut self.spilled),
             attributes: Vec::new(),
         }
     }
@@ -384,6 +384,7 @@ impl Pass<'_> {
         if rest.starts_with(BOM) {
             // The reader skips it without counting; inside of an element it is a character like any other.
             base = base.saturating_add(BOM.len());
+            self.progress.offset = offset(base);
         }
         loop {
             let Ok(event) = reader.read_event() else {
@@ -424,8 +425,16 @@ impl Pass<'_> {
             .bytes
             .get(self.progress.offset as usize..)
             .unwrap_or_default();
+        // What it is, is told by the characters before the first byte that is none, as if no more had come.
+        let (token, is_broken) = match std::str::from_utf8(token) {
+            Ok(_) => (token, false),
+            Err(error) => {
+                let valid = token.get(..error.valid_up_to()).unwrap_or_default();
+                (valid, error.error_len().is_some())
+            }
+        };
         let (pending, may_end) = Pending::of(token, self.level, self.stack.is_inside())?;
-        if may_end {
+        if may_end || is_broken {
             Err(Fault::MALFORMED)
         } else {
             Ok(Found::Nothing(pending))

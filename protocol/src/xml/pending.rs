@@ -47,6 +47,10 @@ impl Pending {
     ) -> Result<(Self, bool), Fault> {
         let mut pending = match token {
             [] | [b'<'] => return Ok((Self::Unknown, false)),
+            // A character of two or four bytes: UTF-16 or UTF-32.
+            [b'<', 0, ..] if matches!(level, Level::Prolog { .. }) => {
+                return Err(Fault::Condition(StreamCondition::UnsupportedEncoding));
+            }
             [b'<', b'!', ..] => return bang(token, is_inside),
             [b'<', b'?', ..] => return question(token, level, is_inside),
             [b'<', b'/', ..] => Self::EndTag,

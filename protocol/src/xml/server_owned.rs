@@ -7,7 +7,7 @@ use crate::{Element, Jid, ns};
 
 /// When a child with the row's name is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Removed {
+pub(super) enum Removed {
     Always,
     /// If this attribute is an address of ours.
     IfOurs(&'static str),
@@ -16,7 +16,7 @@ enum Removed {
 }
 
 /// Name (any name of that namespace if it is empty), namespace, and when it is removed.
-const TABLE: &[(&str, &str, Removed)] = &[
+pub(super) const TABLE: &[(&str, &str, Removed)] = &[
     ("stanza-id", ns::STANZA_ID, Removed::IfOurs("by")),
     ("delay", ns::DELAY, Removed::IfOurs("from")),
     ("sent", ns::CARBONS, Removed::Always),

@@ -10,7 +10,7 @@ use protocol::xml::Place;
 use protocol::{
     BareJid, Element, SaslFailure, StanzaCondition, StanzaError, StreamCondition, StreamError, ns,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use transport::{AcceptKind, Handshake};
 
 use super::config::TlsMode;
@@ -44,6 +44,8 @@ pub(super) struct Negotiation<'a> {
     lang: Option<Box<str>>,
     /// The `to` of the first header; later ones must be the same (security case N12).
     asked: Option<Box<str>>,
+    /// When a resource must be bound. Not a time-out around it all: see [`Negotiation::next`].
+    bind_before: Option<Instant>,
 }
 
 /// What an element of the stream's level led to.
@@ -68,6 +70,7 @@ pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
         attempts: 0,
         lang: None,
         asked: None,
+        bind_before: None,
     };
     let result = negotiation.run().await;
     if let Err(end) = &result {
@@ -83,8 +86,8 @@ impl Negotiation<'_> {
         }
         let login = timeout(LOGIN_TIMEOUT, self.until_login()).await;
         login.map_err(|_| StreamCondition::ConnectionTimeout)??;
-        let bound = timeout(BIND_TIMEOUT, self.until_bound()).await;
-        bound.map_err(|_| StreamCondition::ConnectionTimeout)?
+        self.bind_before = Some(Instant::now() + BIND_TIMEOUT);
+        self.until_bound().await
     }
 
     async fn until_login(&mut self) -> Result<(), End> {
@@ -104,12 +107,21 @@ impl Negotiation<'_> {
         }
     }
 
-    /// The next item, within the time that one state may take.
+    /// The next item, within the time that one state may take. All waiting for the client is done here, so that
+    /// whatever follows from an item is not cut in its middle: a session that stands in the table has a task.
     async fn next(&mut self) -> Result<Incoming, End> {
-        let limit = self.conn.listener.state_timeout;
-        match timeout(limit, self.conn.next()).await {
-            Ok(next) => next,
-            Err(_) => Err(StreamCondition::ConnectionTimeout.into()),
+        let end_of_state = Instant::now() + self.conn.listener.state_timeout;
+        let deadline = self
+            .bind_before
+            .map_or(end_of_state, |bind_before| bind_before.min(end_of_state));
+        let router = self.conn.router.clone();
+        tokio::select! {
+            biased;
+            error = router.leaving.begun() => Err(error.into()),
+            next = timeout_at(deadline, self.conn.next()) => match next {
+                Ok(next) => next,
+                Err(_) => Err(StreamCondition::ConnectionTimeout.into()),
+            },
         }
     }
 

@@ -16,6 +16,9 @@ pub const OUTBOX_BYTES_MAX: usize = 1024 * 1024;
 pub const ACK_WAIT_MS_MAX: u64 = 10_000;
 /// Stanzas above `buffer_max` that are kept while we wait for that answer.
 pub const OUTBOX_OVERRUN_MAX: usize = 1_000;
+/// How long an `<r/>` may wait for a settlement before it is answered with what there is, in milliseconds; the sweep
+/// sees to it.
+pub const ANSWER_WAIT_MS_MAX: u64 = 50;
 /// Settled stanzas that an `<a/>` may be owed for before it is written on its own.
 pub const OWED_MAX: u32 = 5;
 
@@ -127,6 +130,8 @@ pub struct Managed {
     pending: VecDeque<u16>,
     told: u32,
     owes: bool,
+    /// Since when an `<r/>` of the client has not been answered.
+    asked_by_client_ms: Option<u64>,
 }
 
 impl Managed {
@@ -151,6 +156,7 @@ impl Managed {
             pending: VecDeque::new(),
             told: count,
             owes: false,
+            asked_by_client_ms: None,
         }
     }
 
@@ -211,7 +217,7 @@ impl Managed {
 
     /// Appends what has to go along with the next bytes: an `<a/>` that is owed, a request.
     pub fn append_nonzas(&mut self, out: &mut Vec<u8>, now_ms: u64) {
-        if self.owes && self.tellable() != self.told {
+        if self.is_answer_due(now_ms) {
             self.append_answer(out);
         }
         let due = self.unasked >= self.settings.ack_freq.max(1) && !self.outbox.is_empty();
@@ -326,17 +332,31 @@ impl Managed {
         out.extend_from_slice(format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>").as_bytes());
         self.told = h;
         self.owes = h != self.seen;
+        self.asked_by_client_ms = None;
     }
 
-    /// From now on what is settled is told without a request, as the client has asked once for more than we could
-    /// say.
-    pub fn owe(&mut self) {
+    /// `<r/>`: appends the answer if everything is settled. Else the answer waits for a settlement, for something
+    /// that takes it along, or for [`ANSWER_WAIT_MS_MAX`] (XEP-0198 section 4 allows a time-out): then `true`.
+    pub fn answer_or_wait(&mut self, out: &mut Vec<u8>, now_ms: u64) -> bool {
+        if self.tellable() == self.seen {
+            self.append_answer(out);
+            return false;
+        }
         self.owes = true;
+        self.asked_by_client_ms.get_or_insert(now_ms);
+        true
     }
 
-    /// Whether an `<a/>` is due.
-    pub fn owes_answer(&self) -> bool {
-        self.owes && self.tellable() != self.told
+    /// There is something new to tell, or an `<r/>` has waited long enough.
+    pub fn is_answer_due(&self, now_ms: u64) -> bool {
+        let has_waited = |at: u64| now_ms.saturating_sub(at) >= ANSWER_WAIT_MS_MAX;
+        self.owes
+            && (self.tellable() != self.told || self.asked_by_client_ms.is_some_and(has_waited))
+    }
+
+    /// An `<r/>` of the client waits.
+    pub fn is_asked(&self) -> bool {
+        self.asked_by_client_ms.is_some()
     }
 
     /// A new stream goes on with this session. Returns the `h` of `<resumed/>`; the client repeats what lies behind.
@@ -344,6 +364,7 @@ impl Managed {
         self.seen = self.tellable();
         self.told = self.seen;
         self.owes = false;
+        self.asked_by_client_ms = None;
         self.told
     }
 }

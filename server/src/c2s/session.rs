@@ -127,20 +127,31 @@ impl Session {
                     if let Some(outcome) = self.handle_all(received).await {
                         return outcome;
                     }
-                    if let Some(pause) = pause
-                        && let Some(order) = Box::pin(self.pause(pause)).await
-                    {
-                        self.outlet.order(order);
+                    if let Some(pause) = pause {
+                        Box::pin(self.pause(pause)).await;
                     }
                 }
             }
         }
     }
 
-    /// The client has used up its rate: it is not read for a while, but orders are heard.
-    async fn pause(&self, pause: Duration) -> Option<Order> {
-        let order = std::future::poll_fn(|cx| self.outlet.poll_order(cx));
-        tokio::time::timeout(pause, order).await.ok()
+    /// The client has used up its rate: it is not read for a while, but written to, and orders are heard.
+    async fn pause(&mut self, pause: Duration) {
+        let end = tokio::time::Instant::now() + pause;
+        loop {
+            let event = std::future::poll_fn(|cx| self.outlet.poll_unread(cx));
+            match tokio::time::timeout_at(end, event).await {
+                Ok(Event::Writable) => {
+                    if self.outlet.flush_blocked(&mut self.batch.settled).is_err() {
+                        return;
+                    }
+                    self.batch.flush();
+                }
+                // The loop takes it from there.
+                Ok(Event::Order(order)) => return self.outlet.order_first(order),
+                Ok(Event::Lost | Event::Readable) | Err(_) => return,
+            }
+        }
     }
 
     /// Handles what one read brought, then flushes once.
@@ -200,6 +211,11 @@ impl Session {
                 }
                 ControlFlow::Continue(None)
             }
+            Incoming::AckRequest => {
+                self.asked_for_ack();
+                ControlFlow::Continue(None)
+            }
+            Incoming::Ack(h) => self.acknowledged(h),
             Incoming::Element(element) => self.nonza(&element),
             Incoming::Close => ControlFlow::Break(End::Closed),
             Incoming::Header(_) => ControlFlow::Break(StreamCondition::BadFormat.into()),
@@ -345,14 +361,6 @@ impl Session {
         }
         match element.name() {
             "enable" => ControlFlow::Continue(Some(Slow::Enable(Box::new(element.clone())))),
-            "r" => {
-                let mut answer = Vec::new();
-                self.outlet
-                    .with_managed(|managed| managed.append_answer(&mut answer));
-                self.outlet.push_bytes(&answer, &mut self.batch);
-                ControlFlow::Continue(None)
-            }
-            "a" => self.acknowledged(element),
             "resume" => {
                 let failed = failed(StanzaCondition::UnexpectedRequest, None);
                 self.outlet.push_bytes(&failed, &mut self.batch);
@@ -362,8 +370,24 @@ impl Session {
         }
     }
 
-    fn acknowledged(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
-        let Some(h) = element.attr("h").and_then(parse_h) else {
+    /// `<r/>`: answered with this batch if there is all to tell, else when there is or after a short while, since an
+    /// answer that tells nothing new costs a packet and helps nobody.
+    fn asked_for_ack(&mut self) {
+        let now = self.router.ledger.clock.now_ms();
+        let mut answer = Vec::new();
+        let waits = self
+            .outlet
+            .with_managed(|managed| managed.answer_or_wait(&mut answer, now));
+        if !answer.is_empty() {
+            self.outlet.push_bytes(&answer, &mut self.batch);
+        }
+        if waits == Some(true) {
+            self.outlet.enroll_now();
+        }
+    }
+
+    fn acknowledged(&mut self, h: Option<u32>) -> ControlFlow<End, Option<Slow>> {
+        let Some(h) = h else {
             return ControlFlow::Break(StreamCondition::BadFormat.into());
         };
         let Self {
@@ -394,6 +418,8 @@ impl Session {
                 self.router.ledger.row_done(row);
             }
         }
+        // The client may not send anything for long.
+        self.batch.flush();
     }
 
     fn enable(&mut self, element: &Element) {
@@ -403,23 +429,26 @@ impl Session {
         };
         let wants_resume = matches!(element.attr("resume"), Some("true" | "1"));
         let resume_id = wants_resume.then(|| protocol::stream::secure_id().into_boxed_str());
+        let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
+        if let Some(id) = &resume_id {
+            let max = settings.resume_timeout_secs;
+            enabled.push_str(&format!(" id='{id}' resume='true' max='{max}'"));
+        }
+        enabled.push_str("/>");
         let managed = Box::new(Managed::new(settings, resume_id.clone()));
-        // What was pushed before is not counted, so it goes out before the answer.
-        if !self.outlet.manage(managed) {
+        if !self
+            .outlet
+            .manage(managed, enabled.as_bytes(), &mut self.batch)
+        {
             let failed = failed(StanzaCondition::UnexpectedRequest, None);
             return self.outlet.push_bytes(&failed, &mut self.batch);
         }
         self.router
             .ledger
             .add(self.outlet.id(), self.outlet.clone());
-        let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
         if let Some(id) = &resume_id {
-            let max = settings.resume_timeout_secs;
-            enabled.push_str(&format!(" id='{id}' resume='true' max='{max}'"));
             self.router.resumable.put(id, self.outlet.clone());
         }
-        enabled.push_str("/>");
-        self.outlet.push_bytes(enabled.as_bytes(), &mut self.batch);
     }
 
     // ---- beginning and end
@@ -491,7 +520,11 @@ impl Session {
             self.batch.flush();
         }
         match taker.send(self) {
-            Ok(()) => old.close_write_side(),
+            Ok(()) if old.has(Flag::Detached) => {}
+            Ok(()) => {
+                old.close_write_side();
+                super::hang_up(&old, tokio::time::Instant::now() + super::GOODBYE_TIMEOUT).await;
+            }
             // Whoever asked has gone meanwhile, and the claim on the session with it.
             Err(session) => session.finish(&End::Lost).await,
         }
@@ -514,9 +547,13 @@ impl Session {
         }
         self.batch.flush();
         self.router.ledger.remove(self.outlet.id());
-        self.outlet.close();
         self.outlet.ended();
         self.router.metrics.sessions_closed.of(reason).inc();
+        if self.outlet.has(Flag::Detached) || matches!(end, End::Lost) {
+            self.outlet.close();
+        } else {
+            super::close_gently(&self.outlet).await;
+        }
     }
 
     fn say_goodbye(&mut self, end: &End) {
@@ -549,9 +586,15 @@ impl Session {
         let Kept {
             stanza, token, row, ..
         } = kept;
-        if let Some(Row::Store(_returned)) = row {
-            return self.batch.settle(token);
-        }
+        let token = match row {
+            None => token,
+            // A row stays until the stanza has another one, or is settled where it goes now.
+            Some(Row::InFlight(row)) => {
+                token.or_else(|| Some(self.router.ledger.token_of_row(row)))
+            }
+            // Its store has it and delivers it again.
+            Some(Row::Store(_returned)) => return self.batch.settle(token),
+        };
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {
@@ -567,9 +610,6 @@ impl Session {
                 route.bounce(Delivery { stanza, token }, &error.into());
             }
             _ => route.settle(token),
-        }
-        if let Some(row) = row {
-            self.router.ledger.row_done(row);
         }
     }
 }

@@ -1,8 +1,9 @@
 //! What is particular to one variety of SQL: everything that a second database would have to say differently stands
 //! in this file, so that stores and the rest of `storage` never name a driver.
 //!
-//! SQL texts number their parameters `$1`, `$2` …, which SQLite and PostgreSQL both take; they use only
-//! `INSERT … ON CONFLICT`, `LIMIT` and integer booleans, and put names that are reserved words in quotes.
+//! SQL texts number their parameters `$1`, `$2` …, which SQLite and PostgreSQL both take. What another database would
+//! have to say in other words: `INSERT … ON CONFLICT`, `json_group_array` (rosters), `octet_length` (the quota of
+//! offline messages) and the files in `migrations/sqlite`, whose tables are `STRICT` and often `WITHOUT ROWID`.
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,8 @@ use sqlx::sqlite::{
     SqliteSynchronous,
 };
 
+use tokio::time::Instant;
+
 use super::{Cause, Error, Value};
 
 /// A connection of the driver.
@@ -22,6 +25,8 @@ pub(super) type DriverRow = SqliteRow;
 
 /// How long a statement waits for the lock of another process (a backup, an administrator's shell).
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait before a busy file is opened again.
+const BUSY_INTERVAL: Duration = Duration::from_millis(10);
 /// The write-ahead log is cut back to this size when it was longer, in bytes: a burst does not keep the disk full.
 const WAL_BYTES_MAX: &str = "67108864";
 /// Prepared statements kept for each connection; more than we have, so that none is ever prepared twice.
@@ -120,8 +125,19 @@ impl Connector {
     }
 
     /// A connection that may write.
+    ///
+    /// Two processes that put a new file into its journal mode at once are in each other's way, and there SQLite does
+    /// not wait by itself: so we do.
     pub(super) async fn open_writer(&self) -> Result<Connection, sqlx::Error> {
-        SqliteConnection::connect_with(&self.options).await
+        let started = Instant::now();
+        loop {
+            match SqliteConnection::connect_with(&self.options).await {
+                Err(error) if is_busy(&error) && started.elapsed() < BUSY_TIMEOUT => {
+                    tokio::time::sleep(BUSY_INTERVAL).await;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// A connection that may only read, unless it is the only one.
@@ -195,12 +211,22 @@ pub(super) fn classify(query: &'static str, error: sqlx::Error) -> Error {
     }
 }
 
-/// SQLITE_CORRUPT and SQLITE_NOTADB; the low byte is the code, the rest says where it was found.
+/// What SQLite says is wrong: the low byte of its code; the rest says where that was found.
+fn primary_code(code: Option<&str>) -> Option<u32> {
+    Some(code?.parse::<u32>().ok()? & 0xff)
+}
+
 fn is_corrupt(code: Option<&str>) -> bool {
     const CORRUPT: u32 = 11;
     const NOT_A_DATABASE: u32 = 26;
-    code.and_then(|code| code.parse::<u32>().ok())
-        .is_some_and(|code| matches!(code & 0xff, CORRUPT | NOT_A_DATABASE))
+    matches!(primary_code(code), Some(CORRUPT | NOT_A_DATABASE))
+}
+
+fn is_busy(error: &sqlx::Error) -> bool {
+    const BUSY: u32 = 5;
+    error
+        .as_database_error()
+        .is_some_and(|error| primary_code(error.code().as_deref()) == Some(BUSY))
 }
 
 /// How the database would run a statement, one line per step: tests look for scans of whole tables.

@@ -22,12 +22,13 @@ pub(super) struct Readers {
 }
 
 impl Readers {
-    /// `count` connections, of which `idle` are open already.
-    pub(super) fn new(connector: Connector, count: usize, idle: Vec<Connection>) -> Self {
+    /// These connections, and others in their place when they fail.
+    pub(super) fn new(connector: Connector, connections: Vec<Connection>) -> Self {
+        let permits = Semaphore::new(connections.len());
         Self {
             connector,
-            idle: Mutex::new(idle),
-            permits: Semaphore::new(count),
+            idle: Mutex::new(connections),
+            permits,
             waiting: AtomicUsize::new(0),
         }
     }

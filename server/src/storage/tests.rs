@@ -52,9 +52,9 @@ impl Drop for Folder {
 
 /// Runs `suite` on an empty database in memory, then on one in a file.
 pub(crate) async fn on_each_place<F: Future<Output = ()>>(suite: impl Fn(Db) -> F) {
-    suite(open(Place::Memory).await).await;
+    Box::pin(suite(open(Place::Memory).await)).await;
     let folder = Folder::new();
-    suite(open(folder.database()).await).await;
+    Box::pin(suite(open(folder.database()).await)).await;
 }
 
 /// A database with the whole schema.
@@ -424,6 +424,21 @@ async fn readers_see_each_write_once_it_is_answered() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_who_start_at_once_make_one_schema() {
+    for _ in 0..5 {
+        let folder = Folder::new();
+        let mut starts = JoinSet::new();
+        for _ in 0..6 {
+            let place = folder.database();
+            starts.spawn(async move { open(place).await });
+        }
+        for db in starts.join_all().await {
+            assert_eq!(names(&db).await, [""; 0]);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_processes_that_read_and_write_lose_nothing() {
     let folder = Folder::new();
     let (one, other) = tokio::join!(open(folder.database()), open(folder.database()));
@@ -618,6 +633,164 @@ async fn what_is_committed_is_on_the_disk() {
     });
     // 2 is FULL.
     assert_eq!(settings.await.unwrap(), ["wal", "2", "1"]);
+}
+
+/// Another process holds the lock: SQLite would wait for 5 seconds.
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_an_error() {
+    let folder = Folder::new();
+    let other = open(folder.database()).await;
+    let call_timeout = Duration::from_millis(50);
+    let db = open_with(Options {
+        call_timeout,
+        ..Options::new(folder.database())
+    })
+    .await;
+    let (release, released) = oneshot::channel::<()>();
+    let (locked, is_locked) = oneshot::channel();
+    let holding = other.transaction("holding", |transaction| {
+        Box::pin(async move {
+            transaction
+                .execute(PUT.bind(["a".into(), "".into()]))
+                .await?;
+            let _ = locked.send(());
+            let _ = released.await;
+            Ok(())
+        })
+    });
+    let late = async {
+        is_locked.await.unwrap();
+        let late = put(&db, "b", "").await;
+        // Readers do not wait for a writer.
+        assert_eq!(names(&db).await, [""; 0]);
+        release.send(()).unwrap();
+        late
+    };
+    let (held, late) = tokio::join!(holding, late);
+    held.unwrap();
+    assert!(
+        matches!(
+            late,
+            Err(Error::Unavailable {
+                cause: Cause::TimedOut,
+                ..
+            })
+        ),
+        "{late:?}"
+    );
+    // It stands in the queue still, and is done in its turn.
+    db.close().await;
+    assert_eq!(names(&other).await, ["a", "b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_does_not_end_calls_in_memory() {
+    let db = open(Place::Memory).await;
+    for index in 0..100 {
+        put(&db, &index.to_string(), "").await.unwrap();
+        assert_eq!(
+            get(&db, &index.to_string()).await.unwrap().as_deref(),
+            Some("")
+        );
+    }
+}
+
+#[test]
+fn strangers_learn_nothing_of_the_database() {
+    let driver = || Cause::driver(sqlx::Error::Protocol("secret".into()));
+    let (query, value) = ("users", Cause::Value { column: 1 });
+    let cases = [
+        (
+            Error::Unavailable {
+                query,
+                cause: driver(),
+            },
+            StanzaCondition::ResourceConstraint,
+            Fault::Ours,
+        ),
+        (
+            Error::overloaded(),
+            StanzaCondition::ResourceConstraint,
+            Fault::Ours,
+        ),
+        (
+            Error::Conflict {
+                query,
+                cause: driver(),
+            },
+            StanzaCondition::Conflict,
+            Fault::Client,
+        ),
+        (
+            Error::Corrupt {
+                query,
+                cause: value,
+            },
+            StanzaCondition::InternalServerError,
+            Fault::Ours,
+        ),
+    ];
+    for (error, condition, fault) in cases {
+        let told = error.to_stanza_error();
+        assert_eq!(
+            (told.condition, told.text, told.application),
+            (condition, None, None)
+        );
+        assert_eq!(error.fault(), fault);
+    }
+}
+
+/// Keeps what is logged as slow: names of statements and how many were not logged before.
+#[derive(Clone, Default)]
+struct SlowLines(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for SlowLines {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target() == "server::storage::timing"
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Fields(String);
+        impl tracing::field::Visit for Fields {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                if ["message", "query", "suppressed"].contains(&field.name()) {
+                    self.0.push_str(&format!("{value:?} "));
+                }
+            }
+        }
+        let mut fields = Fields(String::new());
+        event.record(&mut fields);
+        self.0.lock().push(fields.0);
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn slow_statements_are_logged_once_a_second() {
+    let lines = SlowLines::default();
+    let _guard = tracing::subscriber::set_default(lines.clone());
+    let db = open_with(Options {
+        slow_query: Duration::ZERO,
+        ..Options::new(Place::Memory)
+    })
+    .await;
+    for _ in 0..2 {
+        tokio::time::advance(Duration::from_secs(2)).await;
+        lines.0.lock().clear();
+        for _ in 0..5 {
+            get(&db, "a").await.unwrap();
+        }
+        assert_eq!(lines.0.lock().len(), 1);
+    }
+    assert_eq!(lines.0.lock()[0], "slow query \"test_get\" 4 ");
 }
 
 #[tokio::test]

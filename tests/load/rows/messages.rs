@@ -12,13 +12,15 @@ use crate::crowd::{Crowd, Session, Workload};
 use crate::framing;
 use crate::login::Goal;
 use crate::measure::{Server, Used, Window};
-use crate::options::{Common, Messages};
+use crate::options::{Ask, Common, Messages};
 use crate::report::{Failure, Report, Row};
 
 /// With a fixed rate: messages under way beyond which the server plainly does not keep up.
 const BEHIND_MAX: u64 = 200_000;
 /// How long nothing may arrive at the end before what is missing counts as lost.
-const LOST_AFTER: Duration = Duration::from_secs(5);
+const LOST_AFTER_MAX: Duration = Duration::from_secs(5);
+/// With a fixed rate: the share of it that must arrive within the window for a row to be printed.
+const RATE_REACHED_MIN: f64 = 0.9;
 /// How often a session that still waits for an ack asks again.
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 
@@ -34,6 +36,8 @@ pub(crate) fn run(common: &Common, row: &Messages) -> Result<()> {
         credits: vec![0; sessions as usize],
         in_flight: 0,
         settled: row.settled,
+        ask: row.ask,
+        lost_after: common.patience().min(LOST_AFTER_MAX),
         answering: false,
     };
     crowd.log_in(
@@ -54,7 +58,7 @@ pub(crate) fn run(common: &Common, row: &Messages) -> Result<()> {
     for &in_flight in rounds {
         let (received, used) = match row.rate {
             Some(rate) => talk.at_a_pace(&mut crowd, row, rate, &server)?,
-            None => talk.to_and_fro(&mut crowd, row, in_flight, &server)?,
+            None => talk.answer_each_other(&mut crowd, row, in_flight, &server)?,
         };
         talk.finish(&mut crowd)?;
         talk.ledger.verdict()?;
@@ -72,12 +76,14 @@ struct Talk {
     credits: Vec<u32>,
     in_flight: u32,
     settled: bool,
+    ask: Ask,
+    lost_after: Duration,
     answering: bool,
 }
 
 impl Talk {
     /// Each session keeps `in_flight` messages under way; counts those that arrive in the window.
-    fn to_and_fro(
+    fn answer_each_other(
         &mut self,
         crowd: &mut Crowd,
         row: &Messages,
@@ -126,7 +132,7 @@ impl Talk {
         let received = self.ledger.received - before;
         let reached = received as f64 / used.wall.as_secs_f64() / f64::from(rate);
         ensure!(
-            reached > 0.98,
+            reached > RATE_REACHED_MIN,
             "only {:.0} % of {rate} messages per second arrived: the server or the generator is too slow",
             reached * 100.0
         );
@@ -176,7 +182,7 @@ impl Talk {
         Ok(pace.next_in())
     }
 
-    /// Writes as many messages as the session may send now, and asks for an ack once.
+    /// Writes as many messages as the session may send now, and asks for an ack at most once.
     fn write(&mut self, index: usize, session: &mut Session, out: &mut Vec<u8>) {
         let Some(template) = &self.template else {
             return;
@@ -191,7 +197,11 @@ impl Talk {
             session.sm.sent = session.sm.sent.wrapping_add(1);
             wrote = true;
         }
-        if wrote {
+        let ask = match self.ask {
+            Ask::EachWrite => wrote,
+            Ask::Waiting => self.credits[index] > 0,
+        };
+        if ask {
             session.sm.ask(out);
         }
     }
@@ -225,7 +235,7 @@ impl Talk {
             }
             if (self.ledger.received, unacked) != (last.1, last.2) {
                 last = (Instant::now(), self.ledger.received, unacked);
-            } else if last.0.elapsed() > LOST_AFTER {
+            } else if last.0.elapsed() > self.lost_after {
                 self.ledger.verdict()?;
                 let text = format!("{unacked} stanzas are not acknowledged though all arrived");
                 return Err(Failure::Delivery(text).into());
@@ -251,6 +261,7 @@ impl Talk {
         let line = Row::new("messages")
             .with("tls", common.tls.name())
             .with("acks", acks)
+            .with("ask", if acks == "none" { "-" } else { row.ask.name() })
             .with("sessions", self.credits.len());
         let line = match row.rate {
             Some(rate) => line.with("in_flight", "paced").with("rate", rate),

@@ -118,7 +118,7 @@ fn parse_id(id: &[u8]) -> Option<(u32, u64)> {
 struct Flow {
     next: u32,
     expected: u32,
-    missing: Option<Box<BTreeSet<u32>>>,
+    missing: BTreeSet<u32>,
 }
 
 /// Accounts for every message between senders and their one receiver each.
@@ -182,18 +182,14 @@ impl Ledger {
         if ahead == 0 {
             flow.expected = flow.expected.wrapping_add(1);
         } else if number < flow.next && ahead < u32::MAX / 2 {
-            let missing = flow.missing.get_or_insert_default();
+            let missing = &mut flow.missing;
             ensure!(
                 missing.len() + ahead as usize <= MISSING_MAX,
                 Failure::Delivery(format!("{ahead} messages of session {from} are missing"))
             );
             missing.extend((0..ahead).map(|step| flow.expected.wrapping_add(step)));
             flow.expected = number.wrapping_add(1);
-        } else if flow
-            .missing
-            .as_mut()
-            .is_some_and(|missing| missing.remove(&number))
-        {
+        } else if flow.missing.remove(&number) {
             self.reordered += 1;
         } else {
             self.doubled += 1;

@@ -16,7 +16,7 @@ use crate::crowd::{Crowd, Session, Workload};
 use crate::framing;
 use crate::histogram::Histogram;
 use crate::login::{Goal, Phase};
-use crate::measure::{Server, Window};
+use crate::measure::{Server, Used, Window};
 use crate::options::{Common, Message, Slow};
 use crate::report::{Report, Row};
 
@@ -30,74 +30,44 @@ const OTHERS_BYTES: u32 = 242;
 pub(crate) fn run(common: &Common, row: &Slow) -> Result<()> {
     let server = Server::find(&common.server_pid)?;
     ensure!(server.is_observed(), "the slow row needs --server-pid");
-    let others = (row.others & !1).max(2) as usize;
-    let stalled = row.stalled as usize;
-    // Others in pairs, then a pusher with a partner of its own, then the receivers.
-    let layout = Layout {
-        pusher: others,
-        receivers: others + 2..others + 2 + stalled,
-    };
+    let layout = Layout::new(row);
     let count = u32::try_from(layout.receivers.end)?;
     let goal = Goal::Session {
         stream_management: false,
     };
     let mut crowd = Crowd::new(common, common.plan(goal), count)?;
-    let mut watch = Watch {
-        ledger: Ledger::new(count as usize),
-        template: None,
-        sent_at: vec![0; others],
-        round_trips: Histogram::new(),
-        worst_ns: 0,
-        running: true,
-        others,
-        stopped: vec![false; count as usize],
+    let mut watch = Watch::new(&layout);
+    log_in(&mut crowd, &mut watch, common, &layout)?;
+    let template = |crowd: &Crowd, bytes, kind| {
+        let message = Message {
+            bytes,
+            to_bare: false,
+        };
+        Template::new(crowd, common.first, message, kind)
     };
-    crowd.log_in(
-        &mut watch,
-        0..layout.receivers.start,
-        common.first,
-        common.logins_in_flight,
-    )?;
-    for index in layout.receivers.clone() {
-        let number = common.first + u32::try_from(index)?;
-        crowd.open(index, number, Some(STALLED_RECEIVE_BUFFER))?;
-    }
-    crowd.turn_until(&mut watch, "logging in", |crowd, _| {
-        Ok(crowd.reached == u64::from(count))
-    })?;
-    crowd.keys.save()?;
-    let others_message = Message {
-        bytes: OTHERS_BYTES,
-        to_bare: false,
-    };
-    watch.template = Some(Template::new(&crowd, common.first, others_message, "chat"));
-    let push_message = Message {
-        bytes: PUSH_BYTES,
-        to_bare: false,
-    };
+    watch.template = Some(template(&crowd, OTHERS_BYTES, "chat"));
     let push = Push {
-        template: Template::new(&crowd, common.first, push_message, "headline"),
+        template: template(&crowd, PUSH_BYTES, "headline"),
         layout: layout.clone(),
         steps: row.push_kib.div_ceil(row.step_kib),
         per_step: row.step_kib * 1024 / PUSH_BYTES,
+        server_port: common.connect.port(),
     };
-    for index in 0..others {
+    for index in 0..layout.pusher {
         crowd.send(index, |_, out| watch.write(index, out))?;
     }
     // The rehearsal: everybody reads.
-    let mut seen = Seen::default();
-    push.run(&mut crowd, &mut watch, common, &server, &mut seen)?;
+    push.run(&mut crowd, &mut watch, &server)?;
 
     for index in layout.receivers.clone() {
         crowd.sessions[index].paused = true;
     }
-    crowd.turn_for(&mut watch, Duration::from_secs(2))?;
+    crowd.turn_for(&mut watch, Duration::from_secs(row.settle_s))?;
     watch.round_trips.clear();
     watch.worst_ns = 0;
     let before = server.user_memory_bytes()?;
     let window = Window::open(&server)?;
-    let mut seen = Seen::default();
-    push.run(&mut crowd, &mut watch, common, &server, &mut seen)?;
+    let seen = push.run(&mut crowd, &mut watch, &server)?;
     let used = window.close()?;
     watch.running = false;
     crowd.turn_until(&mut watch, "finishing", |_, watch| {
@@ -105,18 +75,37 @@ pub(crate) fn run(common: &Common, row: &Slow) -> Result<()> {
     })?;
     watch.ledger.verdict()?;
     crowd.close_all()?;
-    let user = seen.memory_bytes_max.saturating_sub(before) as f64 / stalled as f64 / 1024.0;
+    let line = line(common, row, &seen, &watch, before, &used);
+    Report::new(common.json).print(line, &used)
+}
+
+/// Logs in everybody, the receivers with a small receive buffer.
+fn log_in(crowd: &mut Crowd, watch: &mut Watch, common: &Common, layout: &Layout) -> Result<()> {
+    let readers = 0..layout.receivers.start;
+    crowd.log_in(watch, readers, common.first, common.logins_in_flight)?;
+    for index in layout.receivers.clone() {
+        let number = common.first + u32::try_from(index)?;
+        crowd.open(index, number, Some(STALLED_RECEIVE_BUFFER))?;
+    }
+    let all = layout.receivers.end as u64;
+    crowd.turn_until(watch, "logging in", |crowd, _| Ok(crowd.reached == all))?;
+    crowd.keys.save()
+}
+
+fn line(common: &Common, row: &Slow, seen: &Seen, watch: &Watch, before: u64, used: &Used) -> Row {
+    let grown = seen.memory_bytes_max.saturating_sub(before) as f64;
+    let user = grown / f64::from(row.stalled) / 1024.0;
     let kernel = seen.queue_bytes_max as f64 / 1024.0;
-    let line = Row::new("slow")
+    Row::new("slow")
         .with("tls", common.tls.name())
-        .with("stalled", stalled)
+        .with("stalled", row.stalled)
         .with("pushed_kib", row.push_kib)
         .with("closed", seen.closed)
         .figure("closed_at_kib", seen.first_closed_at_kib, 0)
         .figure("user_kib_each", Some(user), 1)
         .figure("kernel_kib_max", Some(kernel), 1)
         .figure("kib_together", Some(user + kernel), 1)
-        .with("others", others)
+        .with("others", watch.sent_at.len())
         .figure(
             "others_p50_us",
             watch.round_trips.quantile_microseconds(0.5),
@@ -128,15 +117,25 @@ pub(crate) fn run(common: &Common, row: &Slow) -> Result<()> {
             0,
         )
         .figure("others_worst_ms", Some(watch.worst_ns as f64 / 1e6), 2)
-        .figure("own_cpu_percent", Some(used.own_share() * 100.0), 1);
-    Report::new(common.json).print(line, &used)
+        .figure("own_cpu_percent", Some(used.own_share() * 100.0), 1)
 }
 
-/// Which sessions do what.
+/// Which sessions do what: others in pairs, then a pusher with a partner of its own, then the receivers.
 #[derive(Clone, Debug)]
 struct Layout {
     pusher: usize,
     receivers: std::ops::Range<usize>,
+}
+
+impl Layout {
+    fn new(row: &Slow) -> Self {
+        let others = (row.others & !1).max(2) as usize;
+        let first = others + 2;
+        Self {
+            pusher: others,
+            receivers: first..first + row.stalled as usize,
+        }
+    }
 }
 
 /// The largest values seen while pushing.
@@ -153,18 +152,13 @@ struct Push {
     layout: Layout,
     steps: u32,
     per_step: u32,
+    server_port: u16,
 }
 
 impl Push {
     /// Pushes step by step to all receivers that the server has not closed.
-    fn run(
-        &self,
-        crowd: &mut Crowd,
-        watch: &mut Watch,
-        common: &Common,
-        server: &Server,
-        seen: &mut Seen,
-    ) -> Result<()> {
+    fn run(&self, crowd: &mut Crowd, watch: &mut Watch, server: &Server) -> Result<Seen> {
+        let mut seen = Seen::default();
         // Not accounted for: what a stalled receiver does not read never arrives.
         let mut pushed = Ledger::new(crowd.sessions.len());
         for step in 0..self.steps {
@@ -180,7 +174,7 @@ impl Push {
                 crowd.turn(watch, Duration::ZERO)?;
             }
             self.wait_until_routed(crowd, watch)?;
-            self.look(crowd, watch, common, server, seen)?;
+            self.look(crowd, watch, server, &mut seen)?;
             if seen.closed > 0 && seen.first_closed_at_kib.is_none() {
                 let bytes = (step + 1) * self.per_step * PUSH_BYTES;
                 seen.first_closed_at_kib = Some(f64::from(bytes) / 1024.0);
@@ -189,7 +183,7 @@ impl Push {
                 break;
             }
         }
-        Ok(())
+        Ok(seen)
     }
 
     /// A message to the pusher's partner comes after all that was pushed before it.
@@ -208,12 +202,11 @@ impl Push {
         &self,
         crowd: &Crowd,
         watch: &mut Watch,
-        common: &Common,
         server: &Server,
         seen: &mut Seen,
     ) -> Result<()> {
         seen.memory_bytes_max = seen.memory_bytes_max.max(server.user_memory_bytes()?);
-        let queues = send_queues(common.connect.port())?;
+        let queues = send_queues(self.server_port)?;
         seen.closed = 0;
         for index in self.layout.receivers.clone() {
             let session = &crowd.sessions[index];
@@ -239,12 +232,23 @@ struct Watch {
     round_trips: Histogram,
     worst_ns: u64,
     running: bool,
-    others: usize,
     /// Receivers whose connection the server has closed.
     stopped: Vec<bool>,
 }
 
 impl Watch {
+    fn new(layout: &Layout) -> Self {
+        Self {
+            ledger: Ledger::new(layout.receivers.end),
+            template: None,
+            sent_at: vec![0; layout.pusher],
+            round_trips: Histogram::new(),
+            worst_ns: 0,
+            running: true,
+            stopped: vec![false; layout.receivers.end],
+        }
+    }
+
     fn write(&mut self, index: usize, out: &mut Vec<u8>) {
         let template = self
             .template
@@ -270,7 +274,7 @@ impl Workload for Watch {
         if !is_message || !self.ledger.arrived(partner(index), stanza)? {
             return Ok(());
         }
-        if index < self.others {
+        if index < self.sent_at.len() {
             // The partner answers what we sent last: one message each way.
             let round_trip = self.ledger.now() - self.sent_at[index];
             self.round_trips.record(round_trip);

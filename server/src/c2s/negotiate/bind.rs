@@ -54,7 +54,10 @@ impl Negotiation<'_> {
                 .with_child(Element::new("jid", ns::BIND).with_text(jid.as_str())),
         );
         self.send_element(&answer);
-        Ok(Step::Bound(self.session(self.conn.outlet.clone())?))
+        let mut session = self.session(self.conn.outlet.clone())?;
+        // Who counted the sessions may have missed this one.
+        session.pending_error = self.conn.router.leaving.error();
+        Ok(Step::Bound(session))
     }
 
     /// Puts the session into the table and waits until a predecessor of the same name is gone, so that watchers see
@@ -153,14 +156,15 @@ impl Negotiation<'_> {
             "<resumed xmlns='urn:xmpp:sm:3' h='{told}' previd='{previd}'/>",
             previd = previd_text(previd)
         );
-        new.install(handed, greeting.as_bytes(), &mut self.conn.batch);
+        new.install(handed, Some(greeting.as_bytes()), &mut self.conn.batch);
         router.resumable.put(previd, new);
         session.settle_acknowledged(done);
         self.conn.reader.set_limits(self.limits());
         router.metrics.resumptions.inc();
-        if let Err(too_high) = acknowledged {
-            session.pending_error = Some(session::handled_count_too_high(&too_high));
-        }
+        session.pending_error = match acknowledged {
+            Err(too_high) => Some(session::handled_count_too_high(&too_high)),
+            Ok(()) => router.leaving.error(),
+        };
         Ok(Some(session))
     }
 }

@@ -22,7 +22,8 @@ pub const EXPIRED_MAX: u32 = 1_000;
 const DELETE_MANY: usize = 16;
 
 statements! {
-    // One statement checks the quota and inserts, so nobody comes in between. Expired messages do not count.
+    // One statement checks the quota and inserts, so nobody comes in between. What had expired when this message came
+    // does not count.
     PUSH = "offline_push":
         "INSERT INTO offline_message (server, username, timestamp, expire, from_jid, packet)
          SELECT $1, $2, $3, $4, $5, $6

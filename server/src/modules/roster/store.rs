@@ -83,8 +83,8 @@ statements! {
     SUBSCRIPTIONS = "roster_subscriptions":
         "SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
          WHERE server = $1 AND username = $2 AND subscription <> 'N'";
-    // All that an initial presence has to know, since a login has two statements: so it looks into the offline store.
-    LOGIN = "roster_login":
+    // All that the first presence of a session needs, in one statement; the rest is read only if it is there.
+    OVERVIEW = "roster_overview":
         "SELECT (SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
                  WHERE server = $1 AND username = $2 AND subscription <> 'N'),
                 EXISTS (SELECT 1 FROM rosterusers WHERE server = $1 AND username = $2 AND ask IN ('I', 'B')),
@@ -180,17 +180,6 @@ pub struct Push {
     pub version: String,
 }
 
-/// What an account's first presence has to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Login {
-    /// Who sees whose presence, for those contacts where anybody does.
-    pub subscriptions: Vec<(Jid, State)>,
-    /// Requests wait for an answer.
-    pub has_requests: bool,
-    /// Messages wait in the offline store.
-    pub has_messages: bool,
-}
-
 /// What became of a change that may add an item.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Done<T> {
@@ -278,6 +267,17 @@ impl Request {
     }
 }
 
+/// What the first presence of a session needs to know.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// Contacts where anybody sees anybody's presence.
+    pub subscriptions: Vec<(Jid, State)>,
+    /// Requests wait for an answer.
+    pub has_requests: bool,
+    /// Messages were stored while nobody was there.
+    pub has_messages: bool,
+}
+
 /// The rosters of all accounts.
 #[derive(Clone)]
 pub struct RosterStore {
@@ -348,22 +348,21 @@ impl RosterStore {
             .unwrap_or_default())
     }
 
-    /// The same, and whether requests and messages wait. One statement.
-    pub async fn login(&self, account: &BareJid) -> Result<Login, Error> {
-        let query = LOGIN.bind(Key::of(account).values());
+    /// What the first presence of a session needs to know. One statement.
+    pub async fn overview(&self, account: &BareJid) -> Result<Overview, Error> {
+        let query = OVERVIEW.bind(Key::of(account).values());
         let read = |row: &Row<'_>| {
-            Ok(Login {
+            Ok(Overview {
                 subscriptions: read_subscriptions(row)?,
                 has_requests: row.integer(1)? != 0,
                 has_messages: row.integer(2)? != 0,
             })
         };
-        let login = self.db.fetch_optional(query, read).await?;
-        Ok(login.unwrap_or(Login {
-            subscriptions: Vec::new(),
-            has_requests: false,
-            has_messages: false,
-        }))
+        Ok(self
+            .db
+            .fetch_optional(query, read)
+            .await?
+            .unwrap_or_default())
     }
 
     /// Requests that wait for an answer, sorted by address, after that of `after`; at most [`REQUESTS_PAGE_MAX`].
@@ -458,6 +457,18 @@ impl RosterStore {
             })
             .await
     }
+}
+
+/// The first column as contacts with the state of their subscription.
+fn read_subscriptions(row: &Row<'_>) -> Result<Vec<(Jid, State)>, Error> {
+    let rows = read_json::<(String, String, String)>(row, 0)?;
+    let read = |(jid, subscription, ask): (String, String, String)| {
+        Some((Jid::parse(&jid).ok()?, read_state(&subscription, &ask)?))
+    };
+    rows.into_iter()
+        .map(read)
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(|| row.corrupt(0))
 }
 
 async fn set_item(
@@ -880,18 +891,6 @@ fn version_by_content(items: &[Item]) -> String {
         add("");
     }
     format!("0-{hash:016x}")
-}
-
-/// Contacts and states in the first column.
-fn read_subscriptions(row: &Row<'_>) -> Result<Vec<(Jid, State)>, Error> {
-    let rows = read_json::<(String, String, String)>(row, 0)?;
-    let read = |(jid, subscription, ask): (String, String, String)| {
-        Some((Jid::parse(&jid).ok()?, read_state(&subscription, &ask)?))
-    };
-    rows.into_iter()
-        .map(read)
-        .collect::<Option<Vec<_>>>()
-        .ok_or_else(|| row.corrupt(0))
 }
 
 /// Rows that the database has put together as JSON.

@@ -292,3 +292,15 @@ async fn count_rows(db: &Db, table: &str) -> (i64, i64) {
     let rows = fetch_raw(db, format!("SELECT COUNT(*), {own} FROM {table}")).await;
     (rows[0].get(0), rows[0].get(1))
 }
+
+/// A session that logs in holds the future of its look-up.
+#[tokio::test]
+async fn the_future_of_a_look_up_is_small() {
+    let accounts = AccountStore::new(open(Place::Memory).await);
+    let look_up = accounts.credentials("romeo", "localhost");
+    assert!(
+        size_of_val(&look_up) <= 512,
+        "{} bytes",
+        size_of_val(&look_up)
+    );
+}

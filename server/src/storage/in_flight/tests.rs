@@ -157,3 +157,46 @@ async fn many_insert_and_delete_at_once() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_stanza_comes_back_as_it_was() {
+    on_each_place(|db| async move {
+        let xml = "<message from='romeo@localhost/orchard' to='juliet@localhost' id='&lt;1&gt;'>\
+                   <body>\u{1f9a1} &amp; more</body><x xmlns='urn:x'/></message>";
+        let stanza = crate::storage::to_stanza(xml).unwrap();
+        let before = now_us();
+        InFlightStore::new(db.clone())
+            .insert(vec![InFlight::of(&stanza)])
+            .await
+            .unwrap();
+        let left = &rows(&db).await[0];
+        assert_eq!(
+            (&*left.in_flight.from, &*left.in_flight.to),
+            ("romeo@localhost/orchard", "juliet@localhost")
+        );
+        assert!((before..=now_us()).contains(&left.in_flight.stored_at));
+        assert_eq!(left.to_stanza().unwrap().bytes(), stanza.bytes());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_that_holds_no_stanza_is_told_apart() {
+    for text in [
+        "",
+        "x",
+        "<message>",
+        "<a/>",
+        "<message/><message/>",
+        "<message xmlns='urn:x'/>",
+    ] {
+        let in_flight = InFlight {
+            stanza: text.into(),
+            ..stanza(0)
+        };
+        assert!(
+            LeftOver { id: 1, in_flight }.to_stanza().is_none(),
+            "{text}"
+        );
+    }
+}

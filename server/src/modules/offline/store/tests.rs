@@ -304,3 +304,20 @@ async fn a_packet_that_is_no_text_is_an_error() {
     let read = store(db).list(&account("juliet@localhost"), 0, NOW).await;
     assert!(matches!(read, Err(Error::Corrupt { .. })), "{read:?}");
 }
+
+#[tokio::test]
+async fn a_message_comes_back_as_it_was() {
+    on_each_place(|db| async move {
+        let offline = store(db);
+        let juliet = account("juliet@localhost");
+        let xml = "<message from='romeo@localhost/orchard' to='juliet@localhost'><body>\u{1f9a1} &amp;</body></message>";
+        let stanza = crate::storage::to_stanza(xml).unwrap();
+        for text in [std::str::from_utf8(stanza.bytes()).unwrap(), "nonsense"] {
+            offline.push(&juliet, message(text)).await.unwrap();
+        }
+        let messages = offline.list(&juliet, 0, NOW).await.unwrap();
+        assert_eq!(messages[0].to_stanza().unwrap().bytes(), stanza.bytes());
+        assert!(messages[1].to_stanza().is_none());
+    })
+    .await;
+}

@@ -585,8 +585,8 @@ async fn a_roster_has_a_limit_of_bytes() {
 async fn a_login_learns_in_one_statement_what_waits() {
     on_each_place(|db| async move {
         let rosters = RosterStore::new(db.clone());
-        let login = || async { rosters.login(&romeo()).await.unwrap() };
-        let nothing = Login {
+        let login = || async { rosters.overview(&romeo()).await.unwrap() };
+        let nothing = Overview {
             subscriptions: Vec::new(),
             has_requests: false,
             has_messages: false,
@@ -595,7 +595,7 @@ async fn a_login_learns_in_one_statement_what_waits() {
         receive(&rosters, "nurse@localhost", Subscribe).await;
         assert!(login().await.has_requests);
         send(&rosters, "nurse@localhost", Subscribed).await;
-        let expected = Login {
+        let expected = Overview {
             subscriptions: vec![(jid("nurse@localhost"), State::From)],
             ..nothing
         };
@@ -973,4 +973,45 @@ async fn changes_at_once_do_not_overwrite_each_other() {
         assert_eq!(missed, all);
     })
     .await;
+}
+
+#[test]
+fn a_request_is_delivered_as_it_came_or_made_again() {
+    let delivered = |text: &str| {
+        let stanza = Request {
+            from: jid("a@x"),
+            text: text.into(),
+        }
+        .to_stanza(&romeo())
+        .unwrap();
+        assert_eq!(stanza.stanza_type(), StanzaType::Subscribe);
+        assert_eq!(stanza.from().unwrap().as_str(), "a@x");
+        assert_eq!(stanza.to().unwrap().as_str(), "romeo@localhost");
+        stanza.to_element()
+    };
+    let status = |text: &str| {
+        delivered(text)
+            .child("status", ns::CLIENT)
+            .map(|status| status.text().into_owned())
+    };
+    let whole = "<presence type='subscribe' from='a@x' to='romeo@localhost' id='1'><status>hi</status>\
+                 <nick xmlns='http://jabber.org/protocol/nick'>A</nick></presence>";
+    let element = delivered(whole);
+    assert_eq!(element.attr("id"), Some("1"));
+    assert!(
+        element
+            .child("nick", "http://jabber.org/protocol/nick")
+            .is_some()
+    );
+    assert_eq!(status(""), None);
+    // Texts that MongooseIM has kept.
+    for text in [
+        "Let me in",
+        "<3",
+        "<presence",
+        "<presence type='unavailable'/>",
+        "a & b",
+    ] {
+        assert_eq!(status(text).as_deref(), Some(text));
+    }
 }

@@ -1,0 +1,439 @@
+//! For tests: a node on loopback with its database in memory, and a client that says exactly what a test wants.
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use daemon::Shutdown;
+use protocol::sasl::{
+    ClientBinding, ScramClient, ScramHash, decode_base64, encode_base64, random_nonce,
+};
+use protocol::stream::StreamHeader;
+use protocol::xml::{Item, Limits, StreamReader};
+use protocol::{BareJid, Element, Stanza, ns};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use transport::{ListenOptions, Socket};
+
+use crate::access::AccessRules;
+use crate::auth;
+use crate::auth::mechanisms::Mechanism;
+use crate::c2s::ListenerSettings;
+use crate::c2s::config::TlsMode;
+use crate::host::config::Acknowledge;
+use crate::ledger::Ledger;
+use crate::metrics::Metrics;
+use crate::modules::ModulesConfig;
+use crate::modules::config::StreamManagement;
+use crate::node::{HostPlan, ListenerPlan, Node, NodePlan, drain};
+use crate::outlet::{Outlet, SessionRef};
+use crate::router::Router;
+use crate::storage::Place;
+
+/// A test that is right never waits so long.
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
+/// The domain of test nodes.
+pub(crate) const DOMAIN: &str = "localhost";
+/// Everybody's password.
+pub(crate) const PASSWORD: &str = "secret";
+const HASH: ScramHash = ScramHash::Sha1;
+/// Nobody guesses these passwords, so hashing them may be cheap.
+const ITERATIONS: u32 = 2;
+
+/// Waits for something that comes, unless something is wrong.
+pub(crate) async fn soon<T>(what: impl Future<Output = T>) -> T {
+    let waited = tokio::time::timeout(WAIT_MAX, what).await;
+    waited.expect("it comes at once, unless something is wrong")
+}
+
+/// Waits for something to become true that other tasks bring about.
+pub(crate) async fn until(mut is_true: impl FnMut() -> bool) {
+    soon(async {
+        while !is_true() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+}
+
+/// A node of this process.
+pub(crate) struct TestNode {
+    pub(crate) router: Arc<Router>,
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: Shutdown,
+    pub(crate) running: JoinHandle<()>,
+    dir: TempDir,
+}
+
+impl TestNode {
+    /// A node with stream management and accounts, without TLS.
+    pub(crate) async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with something changed.
+    pub(crate) async fn start_with(change: impl FnOnce(&mut NodePlan)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut plan = plan(&dir);
+        change(&mut plan);
+        let shutdown = Shutdown::new();
+        let node = Node::start(plan, shutdown.clone()).await.unwrap();
+        let (router, address) = (node.router.clone(), node.clients[0]);
+        #[expect(clippy::disallowed_methods, reason = "outlives the node's own tasks")]
+        let running = tokio::spawn(node.run());
+        Self {
+            router,
+            address,
+            shutdown,
+            running,
+            dir,
+        }
+    }
+
+    /// Its data directory.
+    pub(crate) fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+
+    /// Makes an account with everybody's password.
+    pub(crate) async fn register(&self, name: &str) -> BareJid {
+        let account = BareJid::from_parts(Some(name), DOMAIN).unwrap();
+        let host = self.router.host(DOMAIN).unwrap();
+        host.auth.register(&account, PASSWORD).await.unwrap();
+        account
+    }
+
+    /// A client that has logged in with a new account and bound the resource `test`.
+    pub(crate) async fn client(&self, name: &str) -> Client {
+        self.register(name).await;
+        self.session(name, "test").await
+    }
+
+    /// One more session of an account.
+    pub(crate) async fn session(&self, name: &str, resource: &str) -> Client {
+        let mut client = Client::logged_in(self.address, name).await;
+        client.bind(resource).await;
+        client
+    }
+
+    /// The session with that full address.
+    pub(crate) fn find(&self, jid: &str) -> Option<SessionRef> {
+        let jid = protocol::Jid::parse(jid).unwrap();
+        self.router.sessions.find(jid.as_ref())
+    }
+
+    /// Stops the node and waits for its end.
+    pub(crate) async fn stop(self) {
+        self.shutdown.begin();
+        soon(self.running).await.unwrap();
+    }
+}
+
+fn plan(dir: &TempDir) -> NodePlan {
+    NodePlan {
+        storage: Place::Memory,
+        data_dir: dir.path().to_owned(),
+        listeners: vec![ListenerPlan {
+            address: "127.0.0.1:0".parse().unwrap(),
+            options: ListenOptions::default(),
+            settings: ListenerSettings {
+                tls_mode: TlsMode::None,
+                tls: None,
+                state_timeout: WAIT_MAX,
+                stanza_bytes_max: 65_536,
+                access: "all".into(),
+                allowed_methods: None,
+                shaper_rate: None,
+                backwards_compatible_session: true,
+                bytes_before_login_max: 64 * 1024,
+                connections_max: 1_000,
+            },
+        }],
+        metrics: None,
+        hosts: vec![host_plan()],
+        default_domain: DOMAIN.into(),
+        language: "en".into(),
+        acknowledge: Acknowledge::Settled,
+        drain: drain::Settings {
+            grace: WAIT_MAX,
+            sessions_per_sec: 0,
+            see_other_host: None,
+        },
+    }
+}
+
+fn host_plan() -> HostPlan {
+    HostPlan {
+        host_type: DOMAIN.into(),
+        domains: vec![DOMAIN.into()],
+        auth: auth::Settings {
+            methods: vec![auth::Method::Stored, auth::Method::Anonymous],
+            mechanisms: vec![
+                Mechanism::Scram {
+                    hash: HASH,
+                    plus: true,
+                },
+                Mechanism::Scram {
+                    hash: HASH,
+                    plus: false,
+                },
+                Mechanism::Plain,
+                Mechanism::Anonymous,
+            ],
+            hashes: vec![HASH],
+            iterations: ITERATIONS,
+            users_max: None,
+        },
+        modules: ModulesConfig {
+            stream_management: Some(StreamManagement::default()),
+            ..ModulesConfig::default()
+        },
+        access: AccessRules::default(),
+        replaced_wait_timeout: WAIT_MAX,
+    }
+}
+
+/// Metrics that nobody reads.
+pub(crate) fn metrics() -> Arc<Metrics> {
+    Metrics::register(&mut monitoring::Registry::new())
+}
+
+/// An outlet and the client at its other end. No task reads, nothing is flushed but by the test.
+pub(crate) async fn outlet(ledger: &Arc<Ledger>, id: u64) -> (SessionRef, TcpStream) {
+    let address = "127.0.0.1:0".parse().unwrap();
+    let listener = transport::bind(address, &ListenOptions::default()).unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let socket = Socket::from_accepted(stream).unwrap();
+    // A new socket has no readiness before the first poll.
+    std::future::poll_fn(|cx| socket.poll_writable(cx))
+        .await
+        .unwrap();
+    (Outlet::new(id, socket, ledger.clone()), client)
+}
+
+/// A chat message with a body of so many letters.
+pub(crate) fn message(to: &str, id: &str, letters: usize) -> Stanza {
+    let body = Element::new("body", ns::CLIENT).with_text(&"x".repeat(letters));
+    let element = Element::new("message", ns::CLIENT)
+        .with_attr("type", "chat")
+        .with_attr("from", "juliet@localhost/balcony")
+        .with_attr("to", to)
+        .with_attr("id", id)
+        .with_child(body);
+    Stanza::from_element(&element).unwrap()
+}
+
+/// What a client hears.
+#[derive(Debug)]
+pub(crate) enum Heard {
+    Header(StreamHeader),
+    Element(Element),
+    Close,
+    /// The end of the connection.
+    End,
+}
+
+/// A client that sends text as it is given, and reads with the server's own reader.
+pub(crate) struct Client {
+    stream: TcpStream,
+    reader: StreamReader,
+    heard: VecDeque<Heard>,
+    pub(crate) jid: String,
+    pub(crate) features: Option<Element>,
+}
+
+impl Client {
+    /// Connects and says nothing.
+    pub(crate) async fn dial(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).await.unwrap();
+        stream.set_nodelay(true).unwrap();
+        Self {
+            stream,
+            reader: StreamReader::new(Limits::STORED),
+            heard: VecDeque::new(),
+            jid: String::new(),
+            features: None,
+        }
+    }
+
+    /// Connects and logs in with SCRAM; bind or resume comes next.
+    pub(crate) async fn logged_in(address: SocketAddr, name: &str) -> Self {
+        let mut client = Self::dial(address).await;
+        client.open().await;
+        client.authenticate(name).await;
+        client
+    }
+
+    /// Sends text as it is.
+    pub(crate) async fn send(&mut self, text: &str) {
+        // A connection that the server has closed is no matter here: what it said before is.
+        let _gone = self.stream.write_all(text.as_bytes()).await;
+    }
+
+    /// What the server says next.
+    pub(crate) async fn next(&mut self) -> Heard {
+        soon(self.hear()).await
+    }
+
+    /// The next element; anything else is a mistake.
+    pub(crate) async fn element(&mut self) -> Element {
+        match self.next().await {
+            Heard::Element(element) => element,
+            other => panic!("expected an element, heard {other:?}"),
+        }
+    }
+
+    /// The next element of that name; what comes before it is left out.
+    pub(crate) async fn expect(&mut self, name: &str) -> Element {
+        loop {
+            let element = self.element().await;
+            if element.name() == name {
+                return element;
+            }
+        }
+    }
+
+    /// The condition of the stream error that comes next, which the end tag and the end follow.
+    pub(crate) async fn stream_error(&mut self) -> String {
+        let error = self.expect("error").await;
+        assert_eq!(error.ns(), ns::STREAM);
+        assert!(matches!(self.next().await, Heard::Close));
+        assert!(matches!(self.next().await, Heard::End));
+        error.elements().next().unwrap().name().to_owned()
+    }
+
+    async fn hear(&mut self) -> Heard {
+        let mut buffer = vec![0; 16 * 1024];
+        loop {
+            if let Some(heard) = self.heard.pop_front() {
+                return heard;
+            }
+            let count = self.stream.read(&mut buffer).await.unwrap_or(0);
+            if count == 0 {
+                return Heard::End;
+            }
+            let mut input = &buffer[..count];
+            while let Some(item) = self.reader.next(&mut input).unwrap() {
+                let heard = match item {
+                    Item::Header(header) => Heard::Header(header),
+                    Item::Element(frame) => Heard::Element(frame.to_element()),
+                    Item::Close => Heard::Close,
+                };
+                let restarts = matches!(&heard, Heard::Element(e) if e.is("success", ns::SASL));
+                self.heard.push_back(heard);
+                if restarts {
+                    self.reader.restart();
+                }
+            }
+        }
+    }
+
+    /// Opens a stream and takes the features.
+    pub(crate) async fn open(&mut self) {
+        self.send(&header(DOMAIN)).await;
+        let Heard::Header(_) = self.next().await else {
+            panic!("expected a header")
+        };
+        self.features = Some(self.element().await);
+    }
+
+    /// SCRAM, and the stream after it.
+    pub(crate) async fn authenticate(&mut self, name: &str) {
+        let nonce = random_nonce();
+        let mut scram = ScramClient::new(HASH, ClientBinding::None, name, PASSWORD, &nonce);
+        let first = encode_base64(&scram.first());
+        let (sasl, mechanism) = (ns::SASL, HASH.name());
+        self.send(&format!(
+            "<auth xmlns='{sasl}' mechanism='{mechanism}'>{first}</auth>"
+        ))
+        .await;
+        let challenge = self.element().await;
+        assert_eq!(challenge.name(), "challenge");
+        let response = scram
+            .respond(&decode_base64(&challenge.text()).unwrap())
+            .unwrap();
+        let response = encode_base64(&response);
+        self.send(&format!("<response xmlns='{sasl}'>{response}</response>"))
+            .await;
+        let success = self.element().await;
+        assert_eq!(success.name(), "success");
+        scram
+            .verify(&decode_base64(&success.text()).unwrap())
+            .unwrap();
+        self.open().await;
+    }
+
+    /// Binds a resource.
+    pub(crate) async fn bind(&mut self, resource: &str) {
+        self.send(&bind_request(resource)).await;
+        let answer = self.element().await;
+        let bound = answer
+            .child("bind", ns::BIND)
+            .and_then(|bind| bind.child("jid", ns::BIND));
+        self.jid = bound.expect("bind is granted").text().into_owned();
+    }
+
+    /// Turns stream management on; returns the id for a resumption.
+    pub(crate) async fn enable(&mut self) -> String {
+        self.send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+            .await;
+        let enabled = self.expect("enabled").await;
+        enabled
+            .attr("id")
+            .expect("resumption is offered")
+            .to_owned()
+    }
+
+    /// Sends a chat message.
+    pub(crate) async fn chat(&mut self, to: &str, id: &str) {
+        self.send(&format!(
+            "<message type='chat' to='{to}' id='{id}'><body>hi</body></message>"
+        ))
+        .await;
+    }
+
+    /// Asks until that many stanzas are acknowledged.
+    pub(crate) async fn acknowledged(&mut self, h: u32) {
+        loop {
+            self.send("<r xmlns='urn:xmpp:sm:3'/>").await;
+            let answer = self.expect("a").await;
+            if answer.attr("h") == Some(&h.to_string()) {
+                return;
+            }
+        }
+    }
+
+    /// Ends the connection with a reset, as a network that is gone would.
+    pub(crate) fn cut(self) {
+        socket2::SockRef::from(&self.stream)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+    }
+
+    /// Says that nothing more comes, without a word on the XML level.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+}
+
+/// The header of a client's stream.
+pub(crate) fn header(to: &str) -> String {
+    format!(
+        "<?xml version='1.0'?><stream:stream to='{to}' version='1.0' xmlns='{}' xmlns:stream='{}'>",
+        ns::CLIENT,
+        ns::STREAM
+    )
+}
+
+/// The request for a resource.
+pub(crate) fn bind_request(resource: &str) -> String {
+    format!(
+        "<iq type='set' id='bind'><bind xmlns='{}'><resource>{resource}</resource></bind></iq>",
+        ns::BIND
+    )
+}

@@ -1,0 +1,468 @@
+//! What `cargo xtask demo` runs: a node with two accounts, and a page that says how to connect to it.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the page is its purpose"
+)]
+
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use clap::Parser;
+use protocol::ns;
+use rustix::process::{Pid, Signal, kill_process};
+use tests::client::{Account, Client, Security};
+use tests::http;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Where a node without configuration listens.
+const PORTS: Ports = Ports {
+    c2s: 5222,
+    tls: 5223,
+    metrics: 9091,
+};
+
+/// How long the node may take to get ready, and to end.
+const NODE_SECS_MAX: u64 = 60;
+
+/// Pause between two looks at a node that is starting or ending.
+const LOOK_MS: u64 = 20;
+
+const DOMAIN: &str = "localhost";
+const ACCOUNTS: [(&str, &str); 2] = [("romeo", "balcony-scene"), ("juliet", "nightingale")];
+
+/// Starts a node with two accounts and says how to connect to it.
+#[derive(Parser)]
+#[command(name = "cargo xtask demo")]
+struct Flags {
+    /// Where the built programs are.
+    #[arg(long, value_name = "DIR", hide = true)]
+    binaries: PathBuf,
+    /// Logs in with two clients, sends a message, checks that it arrives, and stops.
+    #[arg(long)]
+    check: bool,
+    /// Forgets accounts, messages and certificate of earlier demos.
+    #[arg(long)]
+    fresh: bool,
+    /// Where the node keeps its things.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Port for clients with STARTTLS, if 5222 is taken.
+    #[arg(long, value_name = "PORT")]
+    c2s_port: Option<u16>,
+    /// Port for clients with direct TLS, if 5223 is taken.
+    #[arg(long, value_name = "PORT")]
+    tls_port: Option<u16>,
+    /// Port for metrics, if 9091 is taken.
+    #[arg(long, value_name = "PORT")]
+    metrics_port: Option<u16>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Ports {
+    c2s: u16,
+    tls: u16,
+    metrics: u16,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let flags = Flags::parse();
+    match Box::pin(run(&flags)).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: &Flags) -> Result<()> {
+    // Before the node starts: a signal must not leave it behind.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let data_dir = prepare_directory(flags)?;
+    let ports = choose_ports(flags)?;
+    let node = Node::start(&flags.binaries, &data_dir, ports)?;
+    let work = async {
+        node.wait_until_ready().await?;
+        for (local, password) in ACCOUNTS {
+            node.ensure_account(local, password)?;
+        }
+        if flags.check {
+            return Box::pin(check(&node)).await;
+        }
+        println!("{}", page(&node, &flags.binaries)?);
+        node.wait_until_it_ends().await
+    };
+    let result = tokio::select! {
+        result = work => result,
+        _ = interrupt.recv() => Ok(()),
+        _ = terminate.recv() => Ok(()),
+    };
+    let status = node.stop().await?;
+    result?;
+    ensure!(
+        status.success(),
+        "the node ended with {status}; its log is {}",
+        log_path(&data_dir).display()
+    );
+    println!("stopped");
+    Ok(())
+}
+
+/// The directory of the demo; that of a check is always a new one.
+fn prepare_directory(flags: &Flags) -> Result<PathBuf> {
+    let name = if flags.check {
+        ".data/check"
+    } else {
+        ".data/demo"
+    };
+    let directory = flags.data_dir.clone().unwrap_or_else(|| name.into());
+    if (flags.check || flags.fresh) && directory.exists() {
+        fs::remove_dir_all(&directory)
+            .with_context(|| format!("cannot remove {}", directory.display()))?;
+    }
+    fs::create_dir_all(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    Ok(directory)
+}
+
+/// The ports of the flags, else the usual ones. A check takes others by itself when they are taken; a person is told.
+fn choose_ports(flags: &Flags) -> Result<Ports> {
+    let chosen = Ports {
+        c2s: flags.c2s_port.unwrap_or(PORTS.c2s),
+        tls: flags.tls_port.unwrap_or(PORTS.tls),
+        metrics: flags.metrics_port.unwrap_or(PORTS.metrics),
+    };
+    let named = [
+        ("--c2s-port", chosen.c2s),
+        ("--tls-port", chosen.tls),
+        ("--metrics-port", chosen.metrics),
+    ];
+    let taken: Vec<String> = named
+        .into_iter()
+        .filter(|(_, port)| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_err())
+        .map(|(flag, port)| {
+            let holder =
+                holder_of_port(port).map_or_else(String::new, |holder| format!(" by {holder}"));
+            format!("port {port} is taken{holder}: stop that, or choose another with {flag}")
+        })
+        .collect();
+    if taken.is_empty() {
+        return Ok(chosen);
+    }
+    if flags.check && chosen == PORTS {
+        println!("the usual ports are taken; checking on others");
+        return Ok(Ports {
+            c2s: free_port()?,
+            tls: free_port()?,
+            metrics: free_port()?,
+        });
+    }
+    bail!("{}", taken.join("\n"))
+}
+
+fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
+        .local_addr()?
+        .port())
+}
+
+/// Name and number of the process that listens on a port, as far as `/proc` tells us.
+fn holder_of_port(port: u16) -> Option<String> {
+    let inode = ["/proc/net/tcp", "/proc/net/tcp6"]
+        .iter()
+        .find_map(|path| listening_inode(path, port))?;
+    let link = format!("socket:[{inode}]");
+    for process in fs::read_dir("/proc").ok()?.flatten() {
+        let path = process.path();
+        let Ok(files) = fs::read_dir(path.join("fd")) else {
+            continue;
+        };
+        if files
+            .flatten()
+            .any(|file| fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&link)))
+        {
+            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            return Some(format!(
+                "{} (process {})",
+                name.trim(),
+                process.file_name().to_string_lossy()
+            ));
+        }
+    }
+    None
+}
+
+/// The socket in state LISTEN (`0A`) on a port, from a table of the kernel.
+fn listening_inode(path: &str, port: u16) -> Option<String> {
+    let table = fs::read_to_string(path).ok()?;
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_ours = words.get(1)?.ends_with(&format!(":{port:04X}")) && *words.get(3)? == "0A";
+        is_ours
+            .then(|| words.get(9).map(|inode| (*inode).to_owned()))
+            .flatten()
+    })
+}
+
+/// A running `meerkat`.
+struct Node {
+    child: std::cell::RefCell<Child>,
+    binaries: PathBuf,
+    data_dir: PathBuf,
+    ports: Ports,
+}
+
+fn log_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("node.log")
+}
+
+impl Node {
+    /// Starts it without a configuration file, unless ports other than the usual ones are asked for.
+    fn start(binaries: &Path, data_dir: &Path, ports: Ports) -> Result<Self> {
+        let mut command = Command::new(binaries.join("meerkat"));
+        command.arg("--data-dir").arg(data_dir);
+        if ports != PORTS {
+            let path = data_dir.join("demo.toml");
+            fs::write(&path, config(ports))?;
+            command.arg("--config").arg(path);
+        }
+        let log_path = log_path(data_dir);
+        let log = File::create(&log_path)
+            .with_context(|| format!("cannot write {}", log_path.display()))?;
+        // Ctrl-C goes to a whole process group. The node gets one signal, from us, not two.
+        command
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        let child = command.spawn().context("cannot start meerkat")?;
+        let (binaries, data_dir) = (binaries.to_owned(), data_dir.to_owned());
+        Ok(Self {
+            child: child.into(),
+            binaries,
+            data_dir,
+            ports,
+        })
+    }
+
+    fn address(&self, port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    async fn wait_until_ready(&self) -> Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(NODE_SECS_MAX);
+        loop {
+            let answer = http::get(self.address(self.ports.metrics), "/readyz").await;
+            if answer.is_ok_and(|answer| answer.status == 200) {
+                return Ok(());
+            }
+            if let Some(status) = self.child.borrow_mut().try_wait()? {
+                bail!("the node ended with {status}:\n{}", self.log_tail());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "the node is not ready after {NODE_SECS_MAX} s:\n{}",
+                self.log_tail()
+            );
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    }
+
+    async fn wait_until_it_ends(&self) -> Result<()> {
+        loop {
+            if let Some(status) = self.child.borrow_mut().try_wait()? {
+                bail!(
+                    "the node ended by itself with {status}:\n{}",
+                    self.log_tail()
+                );
+            }
+            tokio::time::sleep(Duration::from_millis(LOOK_MS * 10)).await;
+        }
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(log_path(&self.data_dir)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+
+    /// Creates an account unless an earlier demo has.
+    fn ensure_account(&self, local: &str, password: &str) -> Result<()> {
+        let answer = self.control(&["checkUser", "--user", &format!("{local}@{DOMAIN}")])?;
+        if answer["checkUser"]["exist"].as_bool() == Some(true) {
+            return Ok(());
+        }
+        let register = [
+            "registerUser",
+            "--username",
+            local,
+            "--domain",
+            DOMAIN,
+            "--password",
+            password,
+        ];
+        self.control(&register).map(|_| ())
+    }
+
+    fn control(&self, args: &[&str]) -> Result<serde_json::Value> {
+        let mut command = Command::new(self.binaries.join("meerkatctl"));
+        command
+            .arg("--data-dir")
+            .arg(&self.data_dir)
+            .arg("account")
+            .args(args);
+        let output = command.output().context("cannot start meerkatctl")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let errors = String::from_utf8_lossy(&output.stderr);
+        ensure!(
+            output.status.success(),
+            "meerkatctl account {}: {}{}",
+            args.join(" "),
+            text.trim(),
+            errors.trim()
+        );
+        let answer: serde_json::Value =
+            serde_json::from_str(&text).context("meerkatctl answered no JSON")?;
+        Ok(answer["data"]["account"].clone())
+    }
+
+    /// Asks it to end and waits for that.
+    async fn stop(&self) -> Result<ExitStatus> {
+        let id = i32::try_from(self.child.borrow().id())
+            .ok()
+            .and_then(Pid::from_raw);
+        let id = id.ok_or_else(|| anyhow!("the node has no process number"))?;
+        if self.child.borrow_mut().try_wait()?.is_none() {
+            kill_process(id, Signal::TERM).context("cannot send a signal to the node")?;
+        }
+        let deadline = Instant::now() + Duration::from_secs(NODE_SECS_MAX);
+        loop {
+            if let Some(status) = self.child.borrow_mut().try_wait()? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                self.child.borrow_mut().kill()?;
+                bail!("the node did not end within {NODE_SECS_MAX} s and was killed");
+            }
+            tokio::time::sleep(Duration::from_millis(LOOK_MS)).await;
+        }
+    }
+}
+
+/// What a node without configuration has, on other ports.
+fn config(ports: Ports) -> String {
+    let Ports { c2s, tls, metrics } = ports;
+    format!(
+        "[general]\nhosts = [\"{DOMAIN}\"]\nloglevel = \"info\"\n\n\
+         [[listen.c2s]]\nport = {c2s}\nip_address = \"127.0.0.1\"\ntls.mode = \"starttls\"\n\n\
+         [[listen.c2s]]\nport = {tls}\nip_address = \"127.0.0.1\"\ntls.mode = \"tls\"\n\n\
+         [[listen.http]]\nport = {metrics}\nip_address = \"127.0.0.1\"\n\n\
+         [[listen.http.handlers.mongoose_prometheus_handler]]\nhost = \"_\"\npath = \"/metrics\"\n\n\
+         [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n\
+         [modules.mod_stream_management]\n"
+    )
+}
+
+/// Two clients log in, each in its own way, and talk.
+async fn check(node: &Node) -> Result<()> {
+    let account = |(local, password): (&str, &str)| Account {
+        local: local.to_owned(),
+        domain: DOMAIN.to_owned(),
+        password: password.to_owned(),
+    };
+    let [romeo, juliet] = ACCOUNTS.map(account);
+    let juliet_jid = juliet.bare();
+    let (c2s, tls) = (node.address(node.ports.c2s), node.address(node.ports.tls));
+    let mut sender = Box::pin(Client::connect(
+        c2s,
+        romeo,
+        Some("demo"),
+        Security::StartTls,
+    ))
+    .await?;
+    let mut receiver = Box::pin(Client::connect(
+        tls,
+        juliet,
+        Some("demo"),
+        Security::DirectTls,
+    ))
+    .await?;
+    receiver.send("<presence/>").await?;
+    receiver.fence().await?;
+    receiver.inbox().clear();
+    let body = "Good night, good night!";
+    sender
+        .send(&format!(
+            "<message to='{juliet_jid}' type='chat'><body>{body}</body></message>"
+        ))
+        .await?;
+    let message = receiver.next_element().await?;
+    let text = message
+        .child("body", ns::CLIENT)
+        .map(|body| body.text().into_owned());
+    ensure!(
+        text.as_deref() == Some(body),
+        "expected the message, got {}",
+        message.to_xml()
+    );
+    ensure!(
+        message.attr("from") == Some(sender.jid()),
+        "the message is from {:?}",
+        message.attr("from")
+    );
+    let metrics = http::get(node.address(node.ports.metrics), "/metrics").await?;
+    ensure!(
+        metrics.body.contains("xmpp_c2s_sessions 2"),
+        "the metrics do not show two sessions:\n{}",
+        metrics.body
+    );
+    sender.disconnect().await?;
+    receiver.disconnect().await?;
+    println!(
+        "two clients logged in, one over STARTTLS, one over direct TLS, and a message went from one to the other"
+    );
+    Ok(())
+}
+
+fn page(node: &Node, binaries: &Path) -> Result<String> {
+    let Ports { c2s, tls, metrics } = node.ports;
+    let [(romeo, romeo_password), (juliet, juliet_password)] = ACCOUNTS;
+    let data_dir = node.data_dir.display();
+    let control = binaries.join("meerkatctl");
+    let control = control
+        .strip_prefix(std::env::current_dir()?)
+        .unwrap_or(&control)
+        .display();
+    Ok(format!(
+        "
+Meerkat is running on this machine.
+
+  Accounts     {romeo}@{DOMAIN}    password  {romeo_password}
+               {juliet}@{DOMAIN}   password  {juliet_password}
+
+  Clients      127.0.0.1:{c2s}   STARTTLS
+               127.0.0.1:{tls}   TLS from the first byte (XEP-0368)
+
+               Profanity    /connect {romeo}@{DOMAIN} server 127.0.0.1 port {c2s} tls trust
+               Gajim        add the account; in its advanced settings: host 127.0.0.1, port {c2s}, Start TLS
+               Dino         add the account; it finds {DOMAIN}:{c2s} by itself
+               slixmpp      client.connect('127.0.0.1', {c2s})
+
+               The certificate is self-signed and made for this demo, so clients ask whether to trust it:
+               yes. It is {data_dir}/self-signed-cert.pem.
+
+  Metrics      http://127.0.0.1:{metrics}/metrics   (and /healthz, /readyz)
+  Log          {data_dir}/node.log
+  Administer   {control} --data-dir {data_dir} --help
+  Stop         Ctrl-C
+"
+    ))
+}

@@ -1,0 +1,56 @@
+//! Clients of others against our node. Slow, so they run with `RUN_SLOW_TESTS=1`; `INTEROP_PYTHON` names a Python that
+//! has what `tests/interop/requirements.txt` lists. `cargo xtask test` sees to both.
+use std::path::Path;
+use std::process::Command;
+
+use tests::client::{Account, Security};
+use tests::scenario::PASSWORD;
+use tests::target::{DOMAIN, Target};
+
+use crate::peer;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_slixmpp_chats_and_resumes() {
+    run_python("slixmpp_chat.py").await;
+}
+
+/// Runs a script with the accounts romeo and juliet on a server of its own.
+async fn run_python(script: &str) {
+    if std::env::var_os("RUN_SLOW_TESTS").is_none() {
+        return;
+    }
+    let python = std::env::var_os("INTEROP_PYTHON").unwrap_or_else(|| "python3".into());
+    let accounts = ["romeo", "juliet"].map(|local| Account {
+        local: local.to_owned(),
+        domain: DOMAIN.to_owned(),
+        password: PASSWORD.to_owned(),
+    });
+    let target = Target::start(peer(), &accounts, "").await.unwrap();
+    let address = target.address(Security::StartTls);
+    let mut command = Command::new(python);
+    command
+        .arg(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("interop")
+                .join(script),
+        )
+        .args([
+            "--host",
+            &address.ip().to_string(),
+            "--port",
+            &address.port().to_string(),
+        ])
+        .args(["--domain", DOMAIN, "--password", PASSWORD]);
+    let output = tokio::task::spawn_blocking(move || command.output())
+        .await
+        .unwrap()
+        .unwrap();
+    target.stop().await.unwrap();
+    assert!(
+        output.status.success(),
+        "{script}: {}\n{}{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+}

@@ -1,0 +1,171 @@
+//! The load generator against the relay: its rows come, and what a relay does wrong does not escape it.
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Output, Stdio};
+
+/// A relay on a free port that ends with the test.
+struct Relay {
+    process: Child,
+    address: String,
+}
+
+impl Relay {
+    fn start(options: &[&str]) -> Self {
+        let mut process = Command::new(env!("CARGO_BIN_EXE_relay"))
+            .args(options)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(process.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("listening on ")
+            .unwrap()
+            .to_owned();
+        Self { process, address }
+    }
+
+    /// Runs the generator with a JSON row as its output.
+    fn load(&self, row: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_load"))
+            .args(["--json", "--patience-s", "2", "--connect", &self.address])
+            .args(["--server-pid", &self.process.id().to_string()])
+            // Unoptimised and beside other tests, it would use more than its share.
+            .args(["--rest-above", "50"])
+            .args(row)
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn row(output: &Output) -> serde_json::Value {
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{error}");
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|problem| panic!("{problem}: {output:?}"))
+}
+
+const SHORT_TALK: [&str; 9] = [
+    "messages",
+    "--sessions",
+    "20",
+    "--in-flight",
+    "4",
+    "--warm-up-s",
+    "0.1",
+    "--seconds",
+    "0.3",
+];
+
+#[test]
+fn messages_are_counted_and_timed() {
+    let relay = Relay::start(&[]);
+    let row = row(&relay.load(&SHORT_TALK));
+    assert_eq!(
+        (&row["row"], &row["sessions"], &row["in_flight"]),
+        (&"messages".into(), &20.into(), &4.into())
+    );
+    assert!(row["messages"].as_u64().unwrap() >= 80, "{row}");
+    assert!(row["server_cpu_us"].as_f64().unwrap() > 0.0, "{row}");
+    assert!(
+        row["p50_us"].as_f64().unwrap() <= row["p99_us"].as_f64().unwrap(),
+        "{row}"
+    );
+}
+
+#[test]
+fn a_pace_is_kept() {
+    let relay = Relay::start(&[]);
+    let row = row(&relay.load(&[
+        "messages",
+        "--sessions",
+        "10",
+        "--rate",
+        "50",
+        "--warm-up-s",
+        "0.1",
+        "--seconds",
+        "2",
+    ]));
+    let messages = row["messages"].as_u64().unwrap();
+    assert!((90..=110).contains(&messages), "{row}");
+}
+
+#[test]
+fn lost_doubled_and_swapped_messages_end_the_run() {
+    for (fault, expected) in [
+        ("lose", "20 did not arrive"),
+        ("double", "20 came twice"),
+        ("swap", "20 out of order"),
+    ] {
+        let output = Relay::start(&["--fault", fault]).load(&SHORT_TALK);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{fault}: {error}");
+        assert!(error.contains(expected), "{fault}: {error}");
+        assert!(output.stdout.is_empty(), "{fault}: {output:?}");
+    }
+}
+
+#[test]
+fn logins_and_idle_sessions_have_rows() {
+    let relay = Relay::start(&[]);
+    let logins = row(&relay.load(&["login", "--sessions", "60", "--logins", "100"]));
+    assert!(logins["per_second"].as_f64().unwrap() > 1.0, "{logins}");
+    let idle = row(&relay.load(&[
+        "idle",
+        "--sessions",
+        "100",
+        "--warm-up",
+        "10",
+        "--settle-s",
+        "1",
+    ]));
+    assert!(idle["after_kib"].as_f64().unwrap() > 0.0, "{idle}");
+}
+
+#[test]
+fn a_stalled_receiver_is_seen_in_the_kernels_queue() {
+    let relay = Relay::start(&[]);
+    let row = row(&relay.load(&[
+        "slow",
+        "--stalled",
+        "2",
+        "--others",
+        "4",
+        "--push-kib",
+        "256",
+        "--step-kib",
+        "64",
+        "--settle-s",
+        "0",
+    ]));
+    assert!(row["kernel_kib_max"].as_f64().unwrap() > 100.0, "{row}");
+    assert!(row["others_worst_ms"].as_f64().unwrap() > 0.0, "{row}");
+}
+
+#[test]
+fn a_server_that_is_not_there_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_load"))
+        .args([
+            "--connect",
+            "127.0.0.1:1",
+            "login",
+            "--sessions",
+            "50",
+            "--logins",
+            "1",
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains("cannot connect to 127.0.0.1:1"), "{error}");
+}
