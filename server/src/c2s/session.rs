@@ -530,9 +530,12 @@ impl Session {
         }
     }
 
-    /// The session is over: the client is told, others are told, what was not acknowledged finds another way.
+    /// The session is over: others are told, what was not acknowledged finds another way, and then the client is told.
+    /// So whoever logs in again at once finds everything where it belongs.
     async fn finish(mut self: Box<Self>, end: &End) {
-        self.say_goodbye(end);
+        // A stanza that was pushed behind the end of the stream would be lost.
+        self.outlet.set(Flag::Closed);
+        self.outlet.flush(&mut self.batch.settled);
         let reason = reason(end);
         self.router.resumable.forget_session(&self.outlet);
         self.router.sessions.remove(&self.outlet);
@@ -546,6 +549,7 @@ impl Session {
             self.reroute(kept).await;
         }
         self.batch.flush();
+        self.say_goodbye(end);
         self.router.ledger.remove(self.outlet.id());
         self.outlet.ended();
         self.router.metrics.sessions_closed.of(reason).inc();
