@@ -14,7 +14,9 @@ use transport::ListenOptions;
 
 use crate::access::AccessRules;
 use crate::auth::{self, Auth};
-use crate::c2s::ListenerSettings;
+use crate::c2s::handshakes::Handshakes;
+use crate::c2s::newcomers::Newcomers;
+use crate::c2s::{Admission, ListenerSettings};
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::Ledger;
@@ -25,7 +27,7 @@ use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
 use crate::storage::in_flight::InFlightStore;
 use crate::storage::secrets::SecretStore;
-use crate::storage::{self, Db, Observer, Place};
+use crate::storage::{self, Db, Observer};
 
 pub mod drain;
 pub mod idle;
@@ -33,8 +35,8 @@ pub mod plan;
 
 /// What a node is made of: the checked configuration, without its words.
 pub struct NodePlan {
-    /// Where the database is.
-    pub storage: Place,
+    /// Where the database is, and how it is used.
+    pub storage: storage::Options,
     /// Where sockets and made certificates lie.
     pub data_dir: PathBuf,
     /// Client listeners.
@@ -49,6 +51,8 @@ pub struct NodePlan {
     pub language: Box<str>,
     /// `general.acknowledge`.
     pub acknowledge: Acknowledge,
+    /// `general.hide_service_name`.
+    pub hide_service_name: bool,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -135,7 +139,7 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
-        let mut options = storage::Options::new(plan.storage);
+        let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
         let db = Db::open(options).await?;
         db.migrate().await?;
@@ -148,8 +152,10 @@ impl Node {
                 default_domain: plan.default_domain,
                 language: plan.language,
                 acknowledge: plan.acknowledge,
+                hide_service_name: plan.hide_service_name,
             },
         );
+        router.set_tasks(tasks.clone());
         observe_sessions(&mut registry, &router);
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
         router.set_hosts(Hosts::new(hosts));
@@ -162,7 +168,8 @@ impl Node {
             .spawn("idle", until(late.clone(), idle::run(router.clone())));
 
         // Bind first …
-        let listeners = bind_clients(plan.listeners)?;
+        let admission = Arc::new(admission(&plan.listeners));
+        let listeners = bind_clients(plan.listeners, &admission)?;
         let metrics_socket = plan.metrics.map(bind_metrics).transpose()?;
         let clients = listeners
             .iter()
@@ -345,7 +352,10 @@ async fn start_hosts(
     Ok(hosts)
 }
 
-fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartError> {
+fn bind_clients(
+    plans: Vec<ListenerPlan>,
+    admission: &Arc<Admission>,
+) -> Result<Vec<ClientListener>, StartError> {
     let bind = |plan: ListenerPlan| {
         let address = plan.address;
         let socket =
@@ -357,10 +367,25 @@ fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartEr
         Ok(ClientListener {
             socket,
             settings: Arc::new(plan.settings),
+            admission: admission.clone(),
         })
     };
     plans.into_iter().map(bind).collect()
 }
+
+/// A tenth of the connections that there may be need not have logged in yet.
+fn admission(plans: &[ListenerPlan]) -> Admission {
+    let connections = plans.iter().map(|plan| plan.settings.connections_max);
+    let connections_max = connections.fold(0, usize::saturating_add);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Admission {
+        newcomers: Newcomers::new((connections_max / 10).max(NEWCOMERS_MIN)),
+        handshakes: Handshakes::new(cores),
+    }
+}
+
+/// So many connections may wait for their login at least, however few there may be.
+const NEWCOMERS_MIN: usize = 100;
 
 fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
     transport::bind(address, &ListenOptions::default()).map_err(|error| StartError::Listen {

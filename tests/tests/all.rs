@@ -5,7 +5,13 @@
 )]
 
 #[cfg(test)]
+mod crash;
+#[cfg(test)]
 mod delivery;
+#[cfg(test)]
+mod docs;
+#[cfg(test)]
+mod drain;
 #[cfg(test)]
 mod interop;
 #[cfg(test)]

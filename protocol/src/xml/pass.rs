@@ -629,12 +629,10 @@ impl Pass<'_> {
     /// The namespace of a prefix that is used.
     fn resolve(&mut self, prefix: &str) -> Result<Ns, Fault> {
         let bytes = self.bytes;
-        let declared = self
-            .stack
-            .bindings
-            .iter()
-            .rev()
-            .find(|binding| binding.prefix.of_bytes(bytes) == prefix.as_bytes());
+        let declared = self.stack.bindings.iter().rev().find(|binding| {
+            binding.prefix.len() == prefix.len()
+                && binding.prefix.of_bytes(bytes) == prefix.as_bytes()
+        });
         if prefix == "stream" {
             self.progress.index.has_foreign_scope = true;
         }

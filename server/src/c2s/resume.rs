@@ -6,6 +6,8 @@ use std::collections::VecDeque;
 
 use protocol::Stanza;
 
+pub use crate::host::StreamManagement as Settings;
+
 /// Stanzas of one client that may be unsettled at a time; it is not read any further beyond that.
 pub const UNSETTLED_MAX: usize = 1_000;
 /// Bytes of unacknowledged stanzas kept for one client.
@@ -55,19 +57,6 @@ impl Kept {
             row: None,
         }
     }
-}
-
-/// Settings of stream management for one host (`[modules.mod_stream_management]`).
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Stanzas that may be unacknowledged before the client is asked with urgency.
-    pub buffer_max: usize,
-    /// How many stanzas are sent between two of our requests.
-    pub ack_freq: u32,
-    /// Whether we ask for acknowledgements.
-    pub ack: bool,
-    /// How long a session waits for its client to come back.
-    pub resume_timeout_secs: u32,
 }
 
 /// More was acknowledged than had been sent.

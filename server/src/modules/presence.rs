@@ -96,8 +96,9 @@ impl Handle<UserSendPresence> for Presence {
                 session.outlet.remove_directed(&to);
                 Ok(ControlFlow::Continue(()))
             }
-            (StanzaType::Error, Some(_)) => Ok(ControlFlow::Continue(())),
-            // A client's probe, or a subscription to nobody.
+            // A client's probe is answered like a server's: who may see sees.
+            (StanzaType::Error | StanzaType::Probe, Some(_)) => Ok(ControlFlow::Continue(())),
+            // A probe or a subscription to nobody.
             _ => Ok(ControlFlow::Break(Halt::Drop)),
         }
     }

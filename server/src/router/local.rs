@@ -2,7 +2,7 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use protocol::{JidRef, Kind, StanzaCondition, StanzaError, StanzaType};
+use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, ns};
 
 use super::{Delivery, Route};
 use crate::cluster::Sessions;
@@ -50,10 +50,9 @@ fn takes_messages(session: &SessionRef) -> bool {
 
 impl Route {
     /// A stanza for an account of ours.
-    pub(super) async fn to_account(&mut self, host: &Arc<Host>, delivery: Delivery) {
-        let delivery = match self.filter(host, delivery).await {
-            Some(delivery) => delivery,
-            None => return,
+    pub(super) async fn account_stanza(&mut self, host: &Arc<Host>, delivery: Delivery) {
+        let Some(delivery) = self.filter(host, delivery).await else {
+            return;
         };
         match delivery.stanza.kind() {
             Kind::Message => self.message(host, delivery).await,
@@ -106,7 +105,7 @@ impl Route {
                 return match self.push(&session, delivery) {
                     None => {}
                     // It has ended meanwhile.
-                    Some(delivery) => self.to_nobody(host, delivery).await,
+                    Some(delivery) => self.untaken_message(host, delivery).await,
                 };
             }
             if stanza_type != StanzaType::Chat {
@@ -120,7 +119,7 @@ impl Route {
         takers.retain(takes_messages);
         match self.push_to_all(&takers, delivery) {
             None => {}
-            Some(delivery) => self.to_nobody(host, delivery).await,
+            Some(delivery) => self.untaken_message(host, delivery).await,
         }
     }
 
@@ -163,7 +162,7 @@ impl Route {
     }
 
     /// No session takes the message: the offline store, or an answer.
-    pub(super) async fn to_nobody(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    pub(super) async fn untaken_message(&mut self, host: &Arc<Host>, delivery: Delivery) {
         let stanza_type = delivery.stanza.stanza_type();
         if !matches!(stanza_type, StanzaType::Normal | StanzaType::Chat) {
             return self.undeliverable(delivery);
@@ -212,14 +211,18 @@ impl Route {
         );
         let account = to.to_bare();
         if to.resource().is_some() && is_availability {
-            let session = self.router.sessions.find(to);
-            return match session {
-                Some(session) => match self.push(&session, delivery) {
-                    None => {}
-                    Some(delivery) => self.settle(delivery.token),
-                },
-                None => self.settle(delivery.token),
-            };
+            if let Some(session) = self.router.sessions.find(to) {
+                // Presence is state, not content: it is settled when it has been handed on.
+                let stanza = delivery.stanza;
+                let _closed = self.push(
+                    &session,
+                    Delivery {
+                        stanza,
+                        token: None,
+                    },
+                );
+            }
+            return self.settle(delivery.token);
         }
         let mut event = AccountPresence {
             stanza: delivery.stanza,
@@ -269,6 +272,8 @@ impl Route {
         }
         let session = self.router.sessions.find(to);
         let session = match session {
+            // A roster push comes from the own server alone: whoever else sends one means harm.
+            Some(_) if is_request && is_foreign_roster(&delivery.stanza) => None,
             Some(session) if is_request && !self.may_ask(host, &delivery, &session).await => None,
             other => other,
         };
@@ -306,4 +311,11 @@ impl Route {
         let flow = host.hooks.run(self, &mut event).await;
         flow.is_continue() && event.allowed
     }
+}
+
+/// A request about rosters from somebody else's account.
+fn is_foreign_roster(stanza: &Stanza) -> bool {
+    let is_roster = stanza.payload().is_some_and(|(_, ns)| ns == ns::ROSTER);
+    let bare = |jid: Option<JidRef<'_>>| jid.map(|jid| jid.bare_str().to_owned());
+    is_roster && bare(stanza.from()) != bare(stanza.to())
 }

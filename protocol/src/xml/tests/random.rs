@@ -15,7 +15,7 @@ const NAMES: [&str; 8] = [
     "a-b.c",
     "_1",
 ];
-const NAMESPACES: [&str; 7] = [
+const NAMESPACES: [&str; 8] = [
     "urn:a",
     ns::CLIENT,
     ns::SERVER,
@@ -23,6 +23,7 @@ const NAMESPACES: [&str; 7] = [
     "urn:xmpp:delay",
     "http://jabber.org/protocol/muc#user",
     ns::STREAM,
+    ns::XML,
 ];
 const TEXTS: [&str; 12] = [
     "x",
@@ -202,20 +203,21 @@ impl Writer<'_> {
         let scope = self.prefixes.len();
         let mut declarations = Vec::new();
         let mut default = default.to_owned();
-        let name =
-            if element.ns() != default && self.random.is_one_of(2) && !element.ns().is_empty() {
-                format!(
-                    "{}:{}",
-                    self.prefix(element.ns(), &mut declarations),
-                    element.name()
-                )
-            } else {
-                if element.ns() != default || self.random.is_one_of(10) {
-                    declarations.push(("xmlns".to_owned(), element.ns().to_owned()));
-                    default = element.ns().to_owned();
-                }
-                element.name().to_owned()
-            };
+        let name = if element.ns() == ns::XML
+            || element.ns() != default && self.random.is_one_of(2) && !element.ns().is_empty()
+        {
+            format!(
+                "{}:{}",
+                self.prefix(element.ns(), &mut declarations),
+                element.name()
+            )
+        } else {
+            if element.ns() != default || self.random.is_one_of(10) {
+                declarations.push(("xmlns".to_owned(), element.ns().to_owned()));
+                default = element.ns().to_owned();
+            }
+            element.name().to_owned()
+        };
         let mut attributes = Vec::new();
         for attribute in element.attributes() {
             let name = match &*attribute.ns {

@@ -251,3 +251,27 @@ fn unusual_headers_are_kept() {
         assert_eq!(found.items.last().unwrap(), "close");
     }
 }
+
+#[test]
+fn stanzas_are_of_a_content_namespace_that_we_know() {
+    let kind = |header: &str, element: &str| {
+        let input = format!("{header}{element}");
+        let mut reader = StreamReader::new(Limits::PRE_AUTH);
+        let mut rest = input.as_bytes();
+        reader.next(&mut rest).unwrap();
+        match reader.next(&mut rest) {
+            Ok(Some(Item::Element(frame))) => frame.kind(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(kind(HEADER, "<iq/>"), Some(Kind::Iq));
+    assert_eq!(kind(HEADER, "<iq xmlns='jabber:server'/>"), None);
+    assert_eq!(kind(HEADER, "<iqs/>"), None);
+    let other = "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns='x'>";
+    assert_eq!(kind(other, "<iq/>"), None);
+    let none = "<s:stream xmlns:s='http://etherx.jabber.org/streams'>";
+    assert_eq!(kind(none, "<iq/>"), None);
+    assert_eq!(kind(none, "<iq xmlns='jabber:client'/>"), None);
+    let unusual = "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns='jabber:server'>";
+    assert_eq!(kind(unusual, "<presence/>"), Some(Kind::Presence));
+}
