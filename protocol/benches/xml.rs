@@ -171,11 +171,26 @@ fn stanzas() -> Vec<(&'static str, String)> {
     ]
 }
 
+/// Shapes whose unfinished tokens are long, and shapes of many small ones.
 fn shapes() -> Vec<(&'static str, String)> {
     let text = |text: &str| format!("<message><body>{text}</body></message>");
-    let many =
-        |element: &str, count: usize| format!("<message>{}</message>", element.repeat(count));
-    let declarations: String = (0..31).map(|n| format!(" xmlns:a{n}='urn:{n}'")).collect();
+    let section = |text: &str| format!("<message><body><![CDATA[{text}]]></body></message>");
+    let attribute = |value: &str| format!("<message id='{value}'/>");
+    let many = |element: &str| format!("<message>{}</message>", element.repeat(2_000));
+    let prefixed = |count: usize| -> String { (0..count).map(|n| format!(" a{n}:a=''")).collect() };
+    let declarations = |level: usize, count: usize| -> String {
+        (0..count)
+            .map(|n| {
+                format!(
+                    " xmlns:{}{n}='{level}.{n}'",
+                    ["a", "b", "c", "d", "e", "f", "g", "h"][level]
+                )
+            })
+            .collect()
+    };
+    let levels: String = (0..8)
+        .map(|level| format!("<message{}>", declarations(level, 32)))
+        .collect();
     vec![
         ("242 B message", stanzas().swap_remove(0).1),
         ("text of 60 kB", text(&"x".repeat(60_000))),
@@ -185,57 +200,40 @@ fn shapes() -> Vec<(&'static str, String)> {
         ),
         ("text of 60 kB of >", text(&">".repeat(60_000))),
         ("text of 60 kB of references", text(&"&gt;".repeat(15_000))),
+        ("CDATA of 60 kB of >", section(&">".repeat(60_000))),
+        ("CDATA of 60 kB of ]", section(&"]".repeat(60_000))),
+        ("CDATA of 60 kB of ]] >", section(&"]] >".repeat(15_000))),
         (
-            "CDATA of 60 kB of >",
-            text(&format!("<![CDATA[{}]]>", ">".repeat(60_000))),
-        ),
-        (
-            "CDATA of 60 kB of ]",
-            text(&format!("<![CDATA[{}]]>", "]".repeat(60_000))),
-        ),
-        (
-            "CDATA of 60 kB of ]] >",
-            text(&format!("<![CDATA[{}]]>", "]] >".repeat(15_000))),
-        ),
-        (
-            "CDATA of 4 kB sections of 12 B",
+            "CDATA of 4,000 sections",
             text(&"<![CDATA[]]>".repeat(4_000)),
         ),
-        (
-            "attribute of 8 kB of >",
-            format!("<message id='{}'/>", ">".repeat(8_000)),
-        ),
-        (
-            "attribute of 60 kB of \"",
-            format!("<message id='{}'/>", "\"".repeat(60_000)),
-        ),
+        ("attribute of 8 kB of >", attribute(&">".repeat(8_000))),
+        ("attribute of 60 kB of \"", attribute(&"\"".repeat(60_000))),
         (
             "attribute of 60 kB of references",
-            format!("<message id='{}'/>", "&lt;".repeat(15_000)),
+            attribute(&"&lt;".repeat(15_000)),
         ),
-        ("2,000 empty elements", many("<a/>", 2_000)),
-        ("2,000 elements with end tags", many("<a></a>", 2_000)),
-        ("2,000 elements with text", many("<a>t</a>", 2_000)),
+        ("2,000 empty elements", many("<a/>")),
+        ("2,000 elements with end tags", many("<a></a>")),
+        ("2,000 elements with text", many("<a>t</a>")),
         (
             "2,000 elements with two attributes",
-            many("<a b='1' c='2'/>", 2_000),
+            many("<a b='1' c='2'/>"),
         ),
         (
-            "elements in 31 namespaces, each with 16 attributes",
+            "31 namespaces, 4,000 attributes with prefixes",
             format!(
-                "<message{declarations}>{}</message>",
-                format!(
-                    "<a0:b{}/>",
-                    (0..16).map(|n| format!(" a{n}:a=''")).collect::<String>()
-                )
-                .repeat(250)
+                "<message{}>{}</message>",
+                declarations(0, 31),
+                format!("<a0:b{}/>", prefixed(16)).repeat(250)
             ),
         ),
         (
-            "32 attributes",
+            "256 namespaces, 3,584 attributes with prefixes",
             format!(
-                "<message{}/>",
-                (0..32).map(|n| format!(" a{n}=''")).collect::<String>()
+                "{levels}{}{}",
+                format!("<a0:b{}/>", prefixed(32)).repeat(112),
+                "</message>".repeat(8)
             ),
         ),
     ]

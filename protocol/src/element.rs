@@ -244,18 +244,18 @@ impl Element {
 
     /// Writes the tree without recursion: its depth is not ours to choose.
     pub(crate) fn write_to(&self, out: &mut impl Sink, inherited: &str) {
-        self.write_start(out, inherited);
-        let mut open = vec![(self, self.children.iter())];
-        while let Some((element, nodes)) = open.last_mut() {
+        let mut open = vec![(self, self.children.iter(), self.write_start(out, inherited))];
+        while let Some((element, nodes, default)) = open.last_mut() {
             match nodes.next() {
                 Some(Node::Text(text)) => escape_to(text, Place::Text, out),
                 Some(Node::Element(child)) => {
-                    child.write_start(out, &element.ns);
-                    open.push((child, child.children.iter()));
+                    let default = child.write_start(out, default);
+                    open.push((child, child.children.iter(), default));
                 }
                 None => {
                     if !element.children.is_empty() {
                         out.put("</");
+                        out.put(element.prefix());
                         out.put(&element.name);
                         out.put(">");
                     }
@@ -265,16 +265,29 @@ impl Element {
         }
     }
 
-    fn write_start(&self, out: &mut impl Sink, inherited: &str) {
+    /// With its colon. The namespace of `xml` has no other way to be written (Namespaces in XML 1.0 section 3).
+    pub(crate) fn prefix(&self) -> &'static str {
+        if self.ns == ns::XML { "xml:" } else { "" }
+    }
+
+    /// Writes the start tag and tells the default namespace inside.
+    fn write_start<'n>(&'n self, out: &mut impl Sink, inherited: &'n str) -> &'n str {
         out.put("<");
+        out.put(self.prefix());
         out.put(&self.name);
-        if self.ns != inherited {
+        let default = if self.prefix().is_empty() {
+            &self.ns
+        } else {
+            inherited
+        };
+        if default != inherited {
             out.put(" xmlns='");
-            escape_to(&self.ns, Place::Attribute, out);
+            escape_to(default, Place::Attribute, out);
             out.put("'");
         }
         self.write_attributes(out, &[]);
         out.put(if self.children.is_empty() { "/>" } else { ">" });
+        default
     }
 
     /// Writes all attributes but those without namespace that `skip` names. A prefix that is needed is declared here.

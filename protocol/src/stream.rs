@@ -24,7 +24,7 @@ pub struct StreamHeader {
 /// Our own header as responder.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHeader<'a> {
-    /// The domain asked for.
+    /// The domain asked for; if it is empty, the attribute is left out.
     pub from: &'a str,
     /// The initiator's `from`, echoed if it gave one.
     pub to: Option<&'a str>,
@@ -40,7 +40,7 @@ impl ResponseHeader<'_> {
         write_header(
             out,
             [
-                ("from", Some(self.from)),
+                ("from", Some(self.from).filter(|from| !from.is_empty())),
                 ("to", self.to),
                 ("id", Some(self.id)),
             ],

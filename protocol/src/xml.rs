@@ -232,8 +232,8 @@ impl StreamReader {
         &'r mut self,
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'r>>, StreamError> {
-        if let (Some(held), [byte]) = (&mut self.held, &**input)
-            && held.take_quiet(*byte, self.limits.element_bytes_max)
+        if let Some(held) = &mut self.held
+            && held.take_quiet(input, self.limits.element_bytes_max)
         {
             *input = &[];
             return Ok(None);

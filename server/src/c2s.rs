@@ -13,19 +13,25 @@ use std::time::Duration;
 use protocol::stream::StreamHeader;
 use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
 use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
+use transport::TlsError;
 
 use crate::outlet::{Batch, Decrypted, Event, Flag, Order, SessionRef};
 use crate::router::Router;
 
 pub mod config;
+pub mod handshakes;
 pub mod leaving;
 pub mod negotiate;
+pub mod newcomers;
 pub mod resumable;
 pub mod resume;
 pub mod session;
 mod shaper;
 
 pub use config::ListenerSettings;
+
+use handshakes::Handshakes;
+use newcomers::{Newcomer, Newcomers};
 
 /// Bytes of one read. All sessions of a worker thread share one such buffer.
 pub const READ_BYTES: usize = 64 * 1024;
@@ -95,6 +101,14 @@ pub(crate) struct Received {
     pub end: Option<End>,
 }
 
+/// What limits the connections of all listeners of a node before they have a session.
+pub struct Admission {
+    /// Those that have none.
+    pub newcomers: Arc<Newcomers>,
+    /// Turns of TLS handshakes.
+    pub handshakes: Handshakes,
+}
+
 /// A client's connection before it is bound.
 pub struct Connection {
     /// The write half.
@@ -109,6 +123,10 @@ pub struct Connection {
     pub listener: Arc<ListenerSettings>,
     /// Where it comes from, for limits.
     pub peer: IpAddr,
+    /// What all connections of the node share.
+    pub admission: Arc<Admission>,
+    /// Its place among those that have no session yet, given up with this connection.
+    _newcomer: Newcomer,
     /// Plaintext that was read and not parsed yet.
     unparsed: Vec<u8>,
     /// Bytes read so far, limited before login.
@@ -122,10 +140,14 @@ impl Connection {
         router: Arc<Router>,
         listener: Arc<ListenerSettings>,
         peer: IpAddr,
+        admission: Arc<Admission>,
     ) -> Self {
         let batch = Batch::new(&router.ledger);
         let reader = StreamReader::new(Limits::PRE_AUTH);
+        let newcomer = admission.newcomers.enter(peer, &outlet);
         Self {
+            admission,
+            _newcomer: newcomer,
             outlet,
             reader,
             batch,
@@ -172,13 +194,19 @@ impl Connection {
     }
 
     /// The reader, for the session; what was appended goes out first.
-    pub fn into_reader(mut self: Box<Self>) -> StreamReader {
+    pub fn into_reader(mut self) -> StreamReader {
         self.batch.flush();
         std::mem::replace(&mut self.reader, StreamReader::new(Limits::PRE_AUTH))
     }
 
     /// Waits for bytes and takes them as plaintext.
     pub async fn read_more(&mut self) -> Result<(), End> {
+        self.readable().await?;
+        self.take_received()
+    }
+
+    /// Waits for bytes, or for the end of the connection.
+    pub async fn readable(&mut self) -> Result<(), End> {
         loop {
             match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
                 Event::Order(Order::Close(error, reason)) => {
@@ -191,22 +219,25 @@ impl Connection {
                     let flushed = self.outlet.flush_blocked(&mut self.batch.settled);
                     flushed.map_err(|_| End::Lost)?;
                 }
-                Event::Readable => {
-                    let before = self.unparsed.len();
-                    let end = receive(&self.outlet, |plain| self.unparsed.extend_from_slice(plain));
-                    self.read_bytes += self.unparsed.len() - before;
-                    if self.read_bytes > self.listener.bytes_before_login_max {
-                        return Err(StreamError::new(StreamCondition::PolicyViolation)
-                            .with_text("too many bytes before login")
-                            .into());
-                    }
-                    match end {
-                        Some(_) if self.unparsed.len() > before => return Ok(()),
-                        Some(end) => return Err(end),
-                        None => return Ok(()),
-                    }
-                }
+                Event::Readable => return Ok(()),
             }
+        }
+    }
+
+    /// Takes what has come as plaintext.
+    pub fn take_received(&mut self) -> Result<(), End> {
+        let before = self.unparsed.len();
+        let end = receive(&self.outlet, |plain| self.unparsed.extend_from_slice(plain));
+        self.read_bytes += self.unparsed.len() - before;
+        if self.read_bytes > self.listener.bytes_before_login_max {
+            return Err(StreamError::new(StreamCondition::PolicyViolation)
+                .with_text("too many bytes before login")
+                .into());
+        }
+        match end {
+            Some(_) if self.unparsed.len() > before => Ok(()),
+            Some(end) => Err(end),
+            None => Ok(()),
         }
     }
 
@@ -249,6 +280,10 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
                 }
                 Ok(Decrypted::Open) => None,
                 Ok(Decrypted::Closed) => Some(End::Lost),
+                // The client can still be told: security case T10.
+                Err(error @ TlsError::Limit(_)) => Some(End::Error(
+                    StreamError::new(StreamCondition::PolicyViolation).with_text(error.to_string()),
+                )),
                 Err(error) => {
                     tracing::debug!(%error, "record refused");
                     Some(End::Lost)
@@ -265,19 +300,28 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
 /// client what it has not read yet. A client that lets us wait gets no more than [`GOODBYE_TIMEOUT`].
 pub(crate) async fn close_gently(outlet: &SessionRef) {
     outlet.set(Flag::Closed);
-    let written = std::future::poll_fn(|cx| outlet.poll_written(cx));
-    let deadline = tokio::time::Instant::now() + GOODBYE_TIMEOUT;
-    let is_written = tokio::time::timeout_at(deadline, written).await.is_ok();
-    outlet.close();
-    if is_written {
-        hang_up(outlet, deadline).await;
+    hang_up(outlet).await;
+}
+
+/// Ends the connection of a session that goes on elsewhere.
+pub(crate) async fn let_go(outlet: &SessionRef) {
+    if outlet.has(Flag::Detached) {
+        outlet.close_write_side();
+    } else {
+        hang_up(outlet).await;
     }
 }
 
-/// Waits for the client's end of a connection whose write side is closed.
-async fn hang_up(outlet: &SessionRef, deadline: tokio::time::Instant) {
-    let gone = std::future::poll_fn(|cx| poll_gone(outlet, cx));
-    let _ = tokio::time::timeout_at(deadline, gone).await;
+/// Writes what waits, closes our side, and waits for the client's.
+async fn hang_up(outlet: &SessionRef) {
+    let deadline = tokio::time::Instant::now() + GOODBYE_TIMEOUT;
+    let written = std::future::poll_fn(|cx| outlet.poll_written(cx));
+    let is_written = tokio::time::timeout_at(deadline, written).await.is_ok();
+    outlet.close_write_side();
+    if is_written {
+        let gone = std::future::poll_fn(|cx| poll_gone(outlet, cx));
+        let _ = tokio::time::timeout_at(deadline, gone).await;
+    }
 }
 
 /// Throws away what the client sends; ready when nothing more can come.
@@ -310,7 +354,7 @@ pub(crate) fn receive_items(
         bytes = plain.len();
         fault = frame_all(reader, plain, stamp, &mut items);
     });
-    outlet.heard(reader.is_inside());
+    outlet.heard(reader.is_inside(), !items.is_empty());
     Received {
         items,
         bytes,
@@ -397,3 +441,6 @@ fn is_sender(from: &str, stamp: &Stamp<'_>) -> bool {
     protocol::Jid::parse(from)
         .is_ok_and(|from| from.as_str() == own.as_str() || from.as_str() == own.bare_str())
 }
+
+#[cfg(test)]
+mod tests;

@@ -8,7 +8,6 @@ use protocol::Element;
 
 use crate::access::AccessRules;
 use crate::auth::Auth;
-use crate::c2s::resume;
 use crate::hooks::Hooks;
 use crate::iq::IqTable;
 
@@ -31,7 +30,7 @@ pub struct Host {
     /// Features announced after login.
     pub stream_features: Vec<Element>,
     /// Settings of stream management, if the module runs.
-    pub stream_management: Option<resume::Settings>,
+    pub stream_management: Option<StreamManagement>,
     /// How long a new session waits for its predecessor of the same name to end.
     pub replaced_wait_timeout: Duration,
 }
@@ -71,4 +70,17 @@ impl Hosts {
         all.sort_by(|a, b| a.host_type.cmp(&b.host_type));
         all
     }
+}
+
+/// Settings of stream management for one host (`[modules.mod_stream_management]`).
+#[derive(Clone, Copy, Debug)]
+pub struct StreamManagement {
+    /// Stanzas that may be unacknowledged before the client is asked with urgency.
+    pub buffer_max: usize,
+    /// How many stanzas are sent between two of our requests.
+    pub ack_freq: u32,
+    /// Whether we ask for acknowledgements.
+    pub ack: bool,
+    /// How long a session waits for its client to come back.
+    pub resume_timeout_secs: u32,
 }

@@ -11,7 +11,8 @@ use tracing::{debug, warn};
 use transport::Socket;
 
 use crate::c2s::negotiate::negotiate;
-use crate::c2s::{Connection, End, ListenerSettings, close_gently};
+use crate::c2s::{Admission, Connection, End, ListenerSettings, close_gently};
+use crate::metrics::Metrics;
 use crate::outlet::Outlet;
 use crate::router::Router;
 
@@ -26,6 +27,8 @@ pub struct ClientListener {
     pub socket: TcpListener,
     /// What its connections get.
     pub settings: Arc<ListenerSettings>,
+    /// What they share with those of all other listeners.
+    pub admission: Arc<Admission>,
 }
 
 impl ClientListener {
@@ -52,10 +55,14 @@ impl ClientListener {
                         );
                         continue;
                     }
-                    let place = Place::take(&open);
-                    let connection =
-                        serve(stream, peer, router.clone(), self.settings.clone(), place);
-                    tasks.spawn("c2s", connection);
+                    let place = Place::take(&open, &router.metrics);
+                    let accepted = Accepted {
+                        stream,
+                        peer,
+                        settings: self.settings.clone(),
+                        admission: self.admission.clone(),
+                    };
+                    tasks.spawn("c2s", serve(accepted, router.clone(), place));
                 }
                 Err(error) => {
                     warn!(%error, "connection could not be accepted");
@@ -67,53 +74,76 @@ impl ClientListener {
 }
 
 /// A connection's place among those that its listener may have.
-struct Place(Arc<AtomicUsize>);
+struct Place {
+    open: Arc<AtomicUsize>,
+    metrics: Arc<Metrics>,
+}
 
 impl Place {
-    fn take(open: &Arc<AtomicUsize>) -> Self {
+    fn take(open: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
         open.fetch_add(1, Ordering::Relaxed);
-        Self(open.clone())
+        metrics.connections_accepted.inc();
+        metrics.connections.inc();
+        Self {
+            open: open.clone(),
+            metrics: metrics.clone(),
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.metrics.connections.dec();
+    }
+}
+
+/// A connection that nothing has been done with.
+struct Accepted {
+    stream: TcpStream,
+    peer: SocketAddr,
+    settings: Arc<ListenerSettings>,
+    admission: Arc<Admission>,
+}
+
+impl Accepted {
+    fn into_connection(self, router: Arc<Router>) -> io::Result<Box<Connection>> {
+        let Self {
+            stream,
+            peer,
+            settings,
+            admission,
+        } = self;
+        let socket = Socket::from_accepted(stream)?;
+        let outlet = Outlet::new(router.sessions.next_id(), socket, router.ledger.clone());
+        Ok(Box::new(Connection::new(
+            outlet,
+            router,
+            settings,
+            peer.ip(),
+            admission,
+        )))
     }
 }
 
 /// One connection from accept to end.
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Arc<Router>,
-    settings: Arc<ListenerSettings>,
-    _place: Place,
-) {
-    let metrics = router.metrics.clone();
-    metrics.connections_accepted.inc();
-    metrics.connections.inc();
-    match Socket::from_accepted(stream) {
-        Ok(socket) => {
-            let outlet = Outlet::new(router.sessions.next_id(), socket, router.ledger.clone());
-            let mut conn = Box::new(Connection::new(outlet, router, settings, peer.ip()));
-            match Box::pin(negotiate(&mut conn)).await {
-                Ok(session) => {
-                    let unparsed = conn.take_unparsed();
-                    let reader = conn.into_reader();
-                    session.run(reader, unparsed).await;
-                }
-                Err(end) => {
-                    debug!(?end, "connection ended before login");
-                    if matches!(end, End::Lost) {
-                        conn.outlet.close();
-                    } else {
-                        Box::pin(close_gently(&conn.outlet)).await;
-                    }
+async fn serve(accepted: Accepted, router: Arc<Router>, _place: Place) {
+    match accepted.into_connection(router) {
+        Ok(mut conn) => match Box::pin(negotiate(&mut conn)).await {
+            Ok(session) => {
+                let unparsed = conn.take_unparsed();
+                let reader = (*conn).into_reader();
+                session.run(reader, unparsed).await;
+            }
+            Err(end) => {
+                debug!(?end, "connection ended before login");
+                if matches!(end, End::Lost) {
+                    conn.outlet.close();
+                } else {
+                    Box::pin(close_gently(&conn.outlet)).await;
                 }
             }
-        }
+        },
         Err(error) => debug!(%error, "socket could not be set up"),
     }
-    metrics.connections.dec();
 }

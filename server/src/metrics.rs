@@ -231,20 +231,6 @@ fn seconds() -> Histogram {
 impl Metrics {
     /// Registers everything.
     pub fn register(registry: &mut Registry) -> Arc<Self> {
-        let reasons = Family::default();
-        registry.register(
-            "xmpp_c2s_sessions_closed_total",
-            "Sessions that ended, by reason",
-            &["reason"],
-            reasons_clone(&reasons),
-        );
-        let rejected = Family::default();
-        registry.register(
-            "xmpp_rejected_total",
-            "Streams and connections ended because of what the client did, by condition",
-            &["surface", "reason"],
-            Family::<PairLabels, Counter>::clone(&rejected),
-        );
         Arc::new(Self {
             stanzas_received: ByKind::register(
                 registry,
@@ -271,7 +257,7 @@ impl Metrics {
                 "xmpp_c2s_sessions_opened_total",
                 "Sessions that began",
             ),
-            sessions_closed: ByReason(reasons),
+            sessions_closed: closed(registry),
             sessions_detached: gauge(
                 registry,
                 "xmpp_c2s_sessions_detached",
@@ -303,7 +289,7 @@ impl Metrics {
                 "xmpp_tls_certificate_remaining_seconds",
                 "Time until the first of our certificates expires; negative if it has",
             ),
-            rejected,
+            rejected: rejected(registry),
         })
     }
 
@@ -315,8 +301,26 @@ impl Metrics {
     }
 }
 
-fn reasons_clone(family: &Family<Labels, Counter>) -> Family<Labels, Counter> {
-    family.clone()
+fn closed(registry: &mut Registry) -> ByReason {
+    let family = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_c2s_sessions_closed_total",
+        "Sessions that ended, by reason",
+        &["reason"],
+        family.clone(),
+    );
+    ByReason(family)
+}
+
+fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {
+    let family = Family::<PairLabels, Counter>::default();
+    registry.register(
+        "xmpp_rejected_total",
+        "Streams and connections ended because of what the client did, by condition",
+        &["surface", "reason"],
+        family.clone(),
+    );
+    family
 }
 
 fn ledger(registry: &mut Registry) -> LedgerMetrics {
@@ -425,4 +429,28 @@ fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
         seconds: family,
         failures,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `docs/metrics.md` is written from what the node registers.
+    #[test]
+    fn generated_page_of_metrics_is_fresh() {
+        let mut registry = Registry::new();
+        monitoring::register_process(&mut registry, "");
+        Metrics::register(&mut registry);
+        registry.observe("xmpp_c2s_sessions", "Bound sessions of this node", || 0.0);
+        let page = registry.to_markdown("meerkat");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(path, &page).expect("the page can be written");
+        }
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            committed == page,
+            "docs/metrics.md is stale: run `cargo xtask gen`"
+        );
+    }
 }

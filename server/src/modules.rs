@@ -10,16 +10,18 @@ use daemon::Tasks;
 use hashbrown::HashMap;
 use protocol::Element;
 
+use crate::auth::Auth;
 use crate::hooks::{Event, Handle, Hooks, Stage};
+use crate::host::StreamManagement;
 use crate::iq::{HandleIq, IqTable, Target};
 use crate::metrics::HookMetrics;
 use crate::router::Router;
 use crate::storage::Db;
-use crate::{auth::Auth, c2s::resume};
 
 pub mod config;
 pub mod needs;
 pub mod offline;
+pub mod ping;
 pub mod presence;
 pub mod roster;
 pub mod stream_management;
@@ -68,7 +70,7 @@ pub struct Made {
     /// Features announced after login.
     pub stream_features: Vec<Element>,
     /// Settings of stream management.
-    pub stream_management: Option<resume::Settings>,
+    pub stream_management: Option<StreamManagement>,
     provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
 }
 
@@ -204,6 +206,7 @@ modules! { // start order; within a stage, also run order
     roster = "mod_roster"
     presence = "mod_presence"
     offline = "mod_offline"
+    ping = "mod_ping"
 }
 
 impl<'a> Start<'a> {

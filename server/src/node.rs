@@ -9,12 +9,14 @@ use monitoring::{Exporter, Readiness, Registry, State};
 use protocol::{JidRef, Kind};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use transport::ListenOptions;
 
 use crate::access::AccessRules;
 use crate::auth::{self, Auth};
-use crate::c2s::ListenerSettings;
+use crate::c2s::handshakes::Handshakes;
+use crate::c2s::newcomers::Newcomers;
+use crate::c2s::{Admission, ListenerSettings};
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::Ledger;
@@ -25,7 +27,7 @@ use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
 use crate::storage::in_flight::InFlightStore;
 use crate::storage::secrets::SecretStore;
-use crate::storage::{self, Db, Observer, Place};
+use crate::storage::{self, Db, Observer};
 
 pub mod drain;
 pub mod idle;
@@ -33,8 +35,8 @@ pub mod plan;
 
 /// What a node is made of: the checked configuration, without its words.
 pub struct NodePlan {
-    /// Where the database is.
-    pub storage: Place,
+    /// Where the database is, and how it is used.
+    pub storage: storage::Options,
     /// Where sockets and made certificates lie.
     pub data_dir: PathBuf,
     /// Client listeners.
@@ -49,6 +51,8 @@ pub struct NodePlan {
     pub language: Box<str>,
     /// `general.acknowledge`.
     pub acknowledge: Acknowledge,
+    /// `general.hide_service_name`.
+    pub hide_service_name: bool,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -135,21 +139,20 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
-        let mut options = storage::Options::new(plan.storage);
+        let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
         let db = Db::open(options).await?;
         db.migrate().await?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
-        let router = Router::new(
-            ledger.clone(),
-            metrics.clone(),
-            router::Settings {
-                default_domain: plan.default_domain,
-                language: plan.language,
-                acknowledge: plan.acknowledge,
-            },
-        );
+        let settings = router::Settings {
+            default_domain: plan.default_domain,
+            language: plan.language,
+            acknowledge: plan.acknowledge,
+            hide_service_name: plan.hide_service_name,
+        };
+        let router = Router::new(ledger.clone(), metrics.clone(), settings);
+        router.set_tasks(tasks.clone());
         observe_sessions(&mut registry, &router);
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
         router.set_hosts(Hosts::new(hosts));
@@ -162,7 +165,8 @@ impl Node {
             .spawn("idle", until(late.clone(), idle::run(router.clone())));
 
         // Bind first …
-        let listeners = bind_clients(plan.listeners)?;
+        let admission = Arc::new(admission(&plan.listeners));
+        let listeners = bind_clients(plan.listeners, &admission)?;
         let metrics_socket = plan.metrics.map(bind_metrics).transpose()?;
         let clients = listeners
             .iter()
@@ -174,16 +178,7 @@ impl Node {
         crate::api::control::serve(&plan.data_dir, &router, &late)
             .map_err(|(path, error)| StartError::Control { path, error })?;
         if let Some(socket) = metrics_socket {
-            let exporter = Exporter::new(registry, readiness.clone());
-            let end = late.clone();
-            late.tasks().spawn("exporter", async move {
-                let served = exporter
-                    .serve(socket, async move { end.cancelled().await })
-                    .await;
-                if let Err(error) = served {
-                    warn!(%error, "exporter stopped");
-                }
-            });
+            serve_metrics(socket, registry, &readiness, &late);
         }
         // … serve last.
         let settings: Vec<_> = listeners.iter().map(|l| l.settings.clone()).collect();
@@ -251,7 +246,7 @@ impl Certificates {
         {
             match tls.reload() {
                 Ok(reloaded) => info!(?reloaded, "certificates read again"),
-                Err(error) => tracing::error!(%error, "certificates stay as they were"),
+                Err(error) => error!(%error, "certificates stay as they were"),
             }
         }
         self.note_expiry();
@@ -345,7 +340,10 @@ async fn start_hosts(
     Ok(hosts)
 }
 
-fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartError> {
+fn bind_clients(
+    plans: Vec<ListenerPlan>,
+    admission: &Arc<Admission>,
+) -> Result<Vec<ClientListener>, StartError> {
     let bind = |plan: ListenerPlan| {
         let address = plan.address;
         let socket =
@@ -357,10 +355,25 @@ fn bind_clients(plans: Vec<ListenerPlan>) -> Result<Vec<ClientListener>, StartEr
         Ok(ClientListener {
             socket,
             settings: Arc::new(plan.settings),
+            admission: admission.clone(),
         })
     };
     plans.into_iter().map(bind).collect()
 }
+
+/// A tenth of the connections that there may be need not have logged in yet.
+fn admission(plans: &[ListenerPlan]) -> Admission {
+    let connections = plans.iter().map(|plan| plan.settings.connections_max);
+    let connections_max = connections.fold(0, usize::saturating_add);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Admission {
+        newcomers: Newcomers::new((connections_max / 10).max(NEWCOMERS_MIN)),
+        handshakes: Handshakes::new(cores),
+    }
+}
+
+/// So many connections may wait for their login at least, however few there may be.
+const NEWCOMERS_MIN: usize = 100;
 
 fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
     transport::bind(address, &ListenOptions::default()).map_err(|error| StartError::Listen {
@@ -370,37 +383,57 @@ fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
+/// Serves metrics until the drain is over.
+fn serve_metrics(socket: TcpListener, registry: Registry, readiness: &Readiness, late: &Shutdown) {
+    let exporter = Exporter::new(registry, readiness.clone());
+    let end = late.clone();
+    late.tasks().spawn("exporter", async move {
+        let served = exporter
+            .serve(socket, async move { end.cancelled().await })
+            .await;
+        if let Err(error) = served {
+            warn!(%error, "exporter stopped");
+        }
+    });
+}
+
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so
-/// messages go to the offline store. A row is deleted after its stanza is settled.
+/// messages go to the offline store. A row is deleted after its stanza is settled, and stays if that fails.
 async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), StartError> {
     loop {
         let rows = store.list(RECOVER_BATCH).await?;
-        if rows.is_empty() {
+        let total = rows.len();
+        if total == 0 {
             return Ok(());
         }
-        let mut done = Vec::with_capacity(rows.len());
         for row in rows {
-            if let Some(stanza) = row.to_stanza() {
-                let stanza = match (stanza.kind(), stanza.to().map(JidRef::to_bare)) {
-                    // The session that it was for is gone, whatever its name was.
-                    (Kind::Message, Some(to)) => stanza.with_to(to.as_ref()),
-                    _ => stanza,
-                };
-                router
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
-                router.metrics.ledger.in_flight_recovered.inc();
-            }
-            done.push(row.id);
+            let token = Some(router.ledger.token_of_row(row.id));
+            let Some(stanza) = row.to_stanza() else {
+                warn!("an in-flight row holds no stanza");
+                router.ledger.settle_all(&mut token.into_iter().collect());
+                continue;
+            };
+            let stanza = match (stanza.kind(), stanza.to().map(JidRef::to_bare)) {
+                // The session that it was for is gone, whatever its name was.
+                (Kind::Message, Some(to)) => stanza.with_to(to.as_ref()),
+                _ => stanza,
+            };
+            router.route(Delivery { stanza, token }).await;
+            router.metrics.ledger.in_flight_recovered.inc();
         }
+        let done = router.ledger.take_done_rows();
         info!(
             stanzas = done.len(),
             "stanzas of an earlier run were routed"
         );
         store.delete(&done).await?;
+        if done.len() < total {
+            error!(
+                left = total - done.len(),
+                "stanzas in flight stay for the next start"
+            );
+            return Ok(());
+        }
     }
 }
 
@@ -419,3 +452,6 @@ impl Observer for QueryObserver {
         self.0.queries.observe("commit", elapsed, succeeded);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -93,6 +93,8 @@ struct State {
     presence: Option<Arc<Stanza>>,
     /// Somebody writes to the socket at this moment.
     writing: bool,
+    /// The session's task waits for the end of that.
+    awaited: bool,
     /// The socket has refused bytes; the session's task goes on when it is writable.
     blocked: bool,
     /// Stands in somebody's batch.
@@ -182,6 +184,7 @@ impl Outlet {
                 rare: None,
                 presence: None,
                 writing: false,
+                awaited: false,
                 blocked: false,
                 dirty: false,
                 enrolled: false,
@@ -271,15 +274,15 @@ impl Outlet {
         self.flags.fetch_and(!(flag as u8), Ordering::AcqRel);
     }
 
-    /// Notes a sign of life.
-    pub fn heard(&self, inside_stanza: bool) {
+    /// Notes a sign of life: whether a stanza is incomplete after it, and whether one was completed by it.
+    pub fn heard(&self, inside_stanza: bool, completed: bool) {
         let now = self.ledger.clock.now_secs();
         self.heard_at.store(now, Ordering::Relaxed);
         if self.has(Flag::Asked) {
             self.clear(Flag::Asked);
         }
         let since = self.cut_since.load(Ordering::Relaxed);
-        if inside_stanza != (since != 0) {
+        if inside_stanza != (since != 0) || (inside_stanza && completed) {
             self.cut_since.store(
                 if inside_stanza { now.max(1) } else { 0 },
                 Ordering::Relaxed,
@@ -605,8 +608,7 @@ impl Outlet {
             state.blocked = true;
             state.wake();
         }
-        if self.has(Flag::Closed) {
-            // The session's task waits for its last bytes.
+        if std::mem::take(&mut state.awaited) {
             state.wake();
         }
     }
@@ -665,7 +667,7 @@ impl Outlet {
             let mut state = self.state.lock();
             state.remember(cx);
             if state.writing {
-                // Whoever writes wakes us.
+                state.awaited = true;
                 break Poll::Pending;
             }
             if !state.blocked || state.broken {
@@ -1021,14 +1023,8 @@ impl Outlet {
     }
 
     /// Puts the state of the resumed session in place, writes `greeting` (the `<resumed/>`), then what is
-    /// unacknowledged, then what was pushed meanwhile. Without a greeting nothing is written: the stream is at fault
-    /// and the session is about to end.
-    pub fn install(
-        self: &Arc<Self>,
-        handed: HandedOver,
-        greeting: Option<&[u8]>,
-        batch: &mut Batch,
-    ) {
+    /// unacknowledged, then what was pushed meanwhile.
+    pub fn install(self: &Arc<Self>, handed: HandedOver, greeting: &[u8], batch: &mut Batch) {
         let mut state = self.state.lock();
         self.id.store(handed.id, Ordering::Relaxed);
         let waiting = state.rare().installing.take().unwrap_or_default();
@@ -1042,12 +1038,10 @@ impl Outlet {
                 .settled
                 .iter()
                 .for_each(|stanza| _ = managed.settle(*stanza));
-            if let Some(greeting) = greeting {
-                let mut again = greeting.to_vec();
-                managed.resend(&mut again);
-                state.bytes_more = u32::try_from(again.len()).unwrap_or(u32::MAX);
-                state.append_bytes(&again);
-            }
+            let mut again = greeting.to_vec();
+            managed.resend(&mut again);
+            state.bytes_more = u32::try_from(again.len()).unwrap_or(u32::MAX);
+            state.append_bytes(&again);
         }
         state.managed = managed;
         // What was pushed before stream management was turned on and never written is now counted as well.
@@ -1059,9 +1053,7 @@ impl Outlet {
             if kept.row.is_none() {
                 kept.serial = 0;
             }
-            if greeting.is_some() {
-                state.append_bytes(kept.stanza.bytes());
-            }
+            state.append_bytes(kept.stanza.bytes());
             match &mut state.managed {
                 Some(managed) => managed.keep(kept),
                 None => state.rare().kept.push_back(kept),
@@ -1241,6 +1233,14 @@ impl Batch {
         } else {
             self.more.push(outlet.clone());
         }
+    }
+
+    /// Takes over what another batch has not flushed.
+    pub fn absorb(&mut self, other: &mut Self) {
+        for outlet in other.first.take().into_iter().chain(other.more.drain(..)) {
+            self.add(&outlet);
+        }
+        self.settled.append(&mut other.settled);
     }
 
     /// Flushes every outlet and settles what that settles.

@@ -12,12 +12,12 @@
 //!
 //! That is RFC 6121 section 8; `groupchat` to an account bounces, `headline` is never stored, errors are never
 //! answered. See [`local`] for the accounts' side.
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arc_swap::ArcSwap;
-use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
-
+use daemon::Tasks;
 use daemon::config::OrInfinity;
+use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
 
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
 use crate::auth::throttle::Throttle;
@@ -80,6 +80,7 @@ pub struct Router {
     pub throttle: Throttle,
     /// Counters.
     pub metrics: Arc<Metrics>,
+    tasks: OnceLock<Tasks>,
     settings: Settings,
 }
 
@@ -91,6 +92,8 @@ pub struct Settings {
     pub language: Box<str>,
     /// When a client's stanza is acknowledged.
     pub acknowledge: Acknowledge,
+    /// `general.hide_service_name`.
+    pub hide_service_name: bool,
 }
 
 impl Router {
@@ -104,13 +107,36 @@ impl Router {
             leaving: Leaving::default(),
             throttle: Throttle::default(),
             metrics,
+            tasks: OnceLock::new(),
             settings,
         })
+    }
+
+    /// Where tasks are started, once the node has said so.
+    pub fn tasks(&self) -> Option<&Tasks> {
+        // Without a runtime there are no tasks, which is so at the very end of a process.
+        tokio::runtime::Handle::try_current()
+            .ok()
+            .and_then(|_| self.tasks.get())
+    }
+
+    /// Where tasks are started.
+    pub fn set_tasks(&self, tasks: Tasks) {
+        let _only_the_first_counts = self.tasks.set(tasks);
     }
 
     /// `general.default_server_domain`.
     pub fn default_domain(&self) -> &str {
         &self.settings.default_domain
+    }
+
+    /// Whose name stands in our header when the client has named none of ours; empty if that is hidden.
+    pub fn anonymous_speaker(&self) -> &str {
+        if self.settings.hide_service_name {
+            ""
+        } else {
+            &self.settings.default_domain
+        }
     }
 
     /// `general.language`.
@@ -218,8 +244,8 @@ impl Route {
             Some(to) => self.router.destination(to),
         };
         match destination {
-            Destination::Account(host) => self.to_account(&host, delivery).await,
-            Destination::Server(host) => self.to_server(&host, delivery).await,
+            Destination::Account(host) => Box::pin(self.account_stanza(&host, delivery)).await,
+            Destination::Server(host) => Box::pin(self.server_stanza(&host, delivery)).await,
             Destination::Remote => {
                 let error = StanzaError::new(StanzaCondition::RemoteServerNotFound)
                     .with_text("this server does not federate");
@@ -229,7 +255,7 @@ impl Route {
     }
 
     /// A stanza for the domain itself (RFC 6121 section 8.4, RFC 6120 section 10.5.1).
-    async fn to_server(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    async fn server_stanza(&mut self, host: &Arc<Host>, delivery: Delivery) {
         let stanza = &delivery.stanza;
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Iq, StanzaType::Get | StanzaType::Set) => {
@@ -286,6 +312,13 @@ impl Route {
 
     /// Answers with an error, unless the stanza must not be answered. Either way it is settled.
     pub fn bounce(&mut self, delivery: Delivery, error: &StanzaError) {
+        if error.condition == StanzaCondition::InternalServerError
+            && self.router.ledger.leave_row(delivery.token)
+        {
+            // Its sender was told long ago that it is safe, and it is: who starts the node next tries again.
+            tracing::error!("a stanza in flight could not be stored, its row stays");
+            return;
+        }
         if let Some(reply) = delivery.stanza.error_reply(error) {
             self.router.metrics.stanzas_bounced.inc();
             self.reply(reply);

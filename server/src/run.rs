@@ -81,7 +81,7 @@ async fn serve(
     let mut reloads = Reloads::on_sighup().map_err(|error| format!("signals: {error}"))?;
     raise_limits();
     let plan = plan::of(config).map_err(|problem| problem.to_string())?;
-    let node = Node::start(plan, shutdown.clone())
+    let node = Box::pin(Node::start(plan, shutdown.clone()))
         .await
         .map_err(|error| explain(&error))?;
     announce(&node, config);

@@ -14,15 +14,19 @@ use protocol::{BareJid, Element, Stanza, ns};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use transport::{ListenOptions, Socket};
 
 use crate::access::AccessRules;
-use crate::auth;
 use crate::auth::mechanisms::Mechanism;
-use crate::c2s::ListenerSettings;
+use crate::auth::{self, Auth};
 use crate::c2s::config::TlsMode;
+use crate::c2s::{ListenerSettings, resume};
+use crate::hooks::Hooks;
 use crate::host::config::Acknowledge;
+use crate::host::{Host, Hosts};
+use crate::iq::IqTable;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
@@ -30,7 +34,8 @@ use crate::modules::config::StreamManagement;
 use crate::node::{HostPlan, ListenerPlan, Node, NodePlan, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;
-use crate::storage::Place;
+use crate::storage::accounts::AccountStore;
+use crate::storage::{self, Db, Options, Place};
 
 /// A test that is right never waits so long.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
@@ -67,6 +72,7 @@ pub(crate) struct TestNode {
     dir: TempDir,
 }
 
+#[allow(dead_code, reason = "not every test looks at every part")]
 impl TestNode {
     /// A node with stream management and accounts, without TLS.
     pub(crate) async fn start() -> Self {
@@ -118,6 +124,12 @@ impl TestNode {
         client
     }
 
+    /// From now on new clients find a host with these hooks; they log in anonymously.
+    pub(crate) async fn use_hooks(&self, add: impl FnOnce(&mut Hooks)) {
+        self.router
+            .set_hosts(Hosts::new(vec![host(&self.router, add).await]));
+    }
+
     /// The session with that full address.
     pub(crate) fn find(&self, jid: &str) -> Option<SessionRef> {
         let jid = protocol::Jid::parse(jid).unwrap();
@@ -133,7 +145,7 @@ impl TestNode {
 
 fn plan(dir: &TempDir) -> NodePlan {
     NodePlan {
-        storage: Place::Memory,
+        storage: Options::new(Place::Memory),
         data_dir: dir.path().to_owned(),
         listeners: vec![ListenerPlan {
             address: "127.0.0.1:0".parse().unwrap(),
@@ -156,6 +168,7 @@ fn plan(dir: &TempDir) -> NodePlan {
         default_domain: DOMAIN.into(),
         language: "en".into(),
         acknowledge: Acknowledge::Settled,
+        hide_service_name: false,
         drain: drain::Settings {
             grace: WAIT_MAX,
             sessions_per_sec: 0,
@@ -194,6 +207,40 @@ fn host_plan() -> HostPlan {
         replaced_wait_timeout: WAIT_MAX,
     }
 }
+
+/// A host with these hooks and an empty store of accounts.
+pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> Host {
+    let plan = host_plan();
+    let db = Db::open(storage::Options::new(Place::Memory))
+        .await
+        .unwrap();
+    let mut hooks = Hooks::new(router.metrics.hooks.clone());
+    add(&mut hooks);
+    Host {
+        host_type: plan.host_type,
+        domains: plan.domains,
+        hooks,
+        iq: IqTable::default(),
+        auth: Auth::new(
+            plan.auth,
+            AccountStore::new(db),
+            Arc::new([0; 32]),
+            Arc::new(Semaphore::new(1)),
+        ),
+        access: plan.access,
+        stream_features: Vec::new(),
+        stream_management: Some(SETTINGS),
+        replaced_wait_timeout: plan.replaced_wait_timeout,
+    }
+}
+
+/// The defaults of stream management.
+pub(crate) const SETTINGS: resume::Settings = resume::Settings {
+    buffer_max: 100,
+    ack_freq: 1,
+    ack: true,
+    resume_timeout_secs: 600,
+};
 
 /// Metrics that nobody reads.
 pub(crate) fn metrics() -> Arc<Metrics> {
@@ -266,6 +313,22 @@ impl Client {
         let mut client = Self::dial(address).await;
         client.open().await;
         client.authenticate(name).await;
+        client
+    }
+
+    /// Connects, logs in without a name and binds a resource.
+    pub(crate) async fn anonymous(address: SocketAddr) -> Self {
+        let mut client = Self::dial(address).await;
+        client.open().await;
+        client
+            .send(&format!(
+                "<auth xmlns='{}' mechanism='ANONYMOUS'>=</auth>",
+                ns::SASL
+            ))
+            .await;
+        assert_eq!(client.element().await.name(), "success");
+        client.open().await;
+        client.bind("test").await;
         client
     }
 
@@ -399,13 +462,17 @@ impl Client {
 
     /// Asks until that many stanzas are acknowledged.
     pub(crate) async fn acknowledged(&mut self, h: u32) {
-        loop {
-            self.send("<r xmlns='urn:xmpp:sm:3'/>").await;
-            let answer = self.expect("a").await;
-            if answer.attr("h") == Some(&h.to_string()) {
-                return;
+        let h = h.to_string();
+        soon(async {
+            loop {
+                self.send("<r xmlns='urn:xmpp:sm:3'/>").await;
+                let answer = self.expect("a").await;
+                if answer.attr("h") == Some(&h) {
+                    return;
+                }
             }
-        }
+        })
+        .await;
     }
 
     /// Ends the connection with a reset, as a network that is gone would.

@@ -195,7 +195,9 @@ pub(crate) struct Messages {
     /// Stream management (XEP-0198); the server's requests for acks are answered.
     #[arg(long)]
     pub(crate) sm: bool,
-    /// A message counts as under way until the server's `h` covers it. Implies --sm.
+    /// Send on only while the server's `h` leaves fewer than twice --in-flight uncovered: an answer may go out
+    /// with the ack of what it answers, before the ack of one's own last message has come back the same way.
+    /// Implies --sm.
     #[arg(long)]
     pub(crate) settled: bool,
     /// When to ask the server for an ack, never twice at a time.

@@ -3,7 +3,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
-use protocol::sasl::{ClientBinding, ScramClient, ScramHash, random_nonce};
+use protocol::sasl::{ChannelBinding, ClientBinding, ScramClient, ScramHash, random_nonce};
 use protocol::{Element, ns, sasl};
 
 use crate::wire::{Event, Wire};
@@ -148,25 +148,45 @@ impl Client {
         Ok(())
     }
 
-    /// SASL with the strongest SCRAM that is offered.
+    /// SASL with the strongest SCRAM that is offered, bound to the TLS connection where that can be.
     pub async fn authenticate(&mut self) -> Result<()> {
-        let hash = self
-            .strongest_scram()
-            .context("no SCRAM mechanism is offered")?;
+        let offered = self.offered_mechanisms();
+        let is_offered = |name: &str| offered.iter().any(|other| other == name);
+        let strongest = ScramHash::ALL
+            .into_iter()
+            .rev()
+            .find(|hash| is_offered(hash.name()));
+        let hash = strongest.context("no SCRAM mechanism is offered")?;
+        let can_bind = is_offered(hash.plus_name()) && self.is_binding_offered();
+        let mechanism = if can_bind {
+            hash.plus_name()
+        } else {
+            hash.name()
+        };
+        self.authenticate_by(mechanism).await
+    }
+
+    /// SASL with a mechanism of the SCRAM family; a `-PLUS` one is bound by `tls-exporter` (RFC 9266).
+    pub async fn authenticate_by(&mut self, mechanism: &str) -> Result<()> {
+        let (hash, is_plus) = ScramHash::from_mechanism(mechanism)
+            .with_context(|| format!("{mechanism} is no SCRAM mechanism"))?;
+        let key = if is_plus {
+            self.wire.exported_key()?
+        } else {
+            [0; 32]
+        };
+        let binding = match is_plus {
+            true => ClientBinding::Bound(ChannelBinding::TlsExporter, &key),
+            false => ClientBinding::None,
+        };
         let Account {
             local, password, ..
         } = self.account.clone();
-        let mut scram = ScramClient::new(
-            hash,
-            ClientBinding::None,
-            &local,
-            &password,
-            &random_nonce(),
-        );
+        let mut scram = ScramClient::new(hash, binding, &local, &password, &random_nonce());
         let first = sasl::encode_base64(&scram.first());
-        let mechanism = hash.name();
         self.send(&format!(
-            "<auth xmlns='urn:ietf:params:xml:ns:xmpp-sasl' mechanism='{mechanism}'>{first}</auth>"
+            "<auth xmlns='{}' mechanism='{mechanism}'>{first}</auth>",
+            ns::SASL
         ))
         .await?;
         let challenge = self.next_element().await?;
@@ -175,10 +195,10 @@ impl Client {
             "expected a challenge, got {}",
             challenge.to_xml()
         );
-        let response = scram.respond(&decode(&challenge)?)?;
-        let response = sasl::encode_base64(&response);
+        let response = sasl::encode_base64(&scram.respond(&decode(&challenge)?)?);
         self.send(&format!(
-            "<response xmlns='urn:ietf:params:xml:ns:xmpp-sasl'>{response}</response>"
+            "<response xmlns='{}'>{response}</response>",
+            ns::SASL
         ))
         .await?;
         let success = self.next_element().await?;
@@ -191,16 +211,26 @@ impl Client {
         Ok(())
     }
 
-    fn strongest_scram(&self) -> Option<ScramHash> {
-        let mechanisms = self.features.as_ref()?.child("mechanisms", ns::SASL)?;
-        let offered: Vec<String> = mechanisms
-            .elements()
+    fn offered_mechanisms(&self) -> Vec<String> {
+        let mechanisms = self
+            .features
+            .as_ref()
+            .and_then(|features| features.child("mechanisms", ns::SASL));
+        let names = mechanisms.into_iter().flat_map(Element::elements);
+        names
             .map(|mechanism| mechanism.text().into_owned())
-            .collect();
-        ScramHash::ALL
+            .collect()
+    }
+
+    /// XEP-0440: the server says that it takes `tls-exporter`.
+    fn is_binding_offered(&self) -> bool {
+        let features = self.features.as_ref();
+        let types = features
+            .and_then(|features| features.child("sasl-channel-binding", ns::SASL_CHANNEL_BINDING));
+        types
             .into_iter()
-            .rev()
-            .find(|hash| offered.iter().any(|name| name == hash.name()))
+            .flat_map(Element::elements)
+            .any(|kind| kind.attr("type") == Some("tls-exporter"))
     }
 
     /// RFC 6120 section 7.

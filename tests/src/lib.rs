@@ -8,9 +8,13 @@
     reason = "a test has a handful of clients, each with its future"
 )]
 
+pub mod actors;
+pub mod book;
 pub mod client;
 pub mod expect;
 pub mod http;
+pub mod light;
+pub mod process;
 pub mod runner;
 pub mod scenario;
 pub mod target;

@@ -163,6 +163,8 @@ impl<'a> Stage<'a> {
             .await?;
         first.fence().await?;
         second.fence().await?;
+        expect_contact(&mut first, &second_jid).await?;
+        expect_contact(&mut second, &first_jid).await?;
         first.disconnect().await?;
         second.disconnect().await
     }
@@ -270,6 +272,7 @@ async fn negotiate(client: &mut Client, spec: &ClientSpec, verb: &Verb) -> Resul
         Verb::StartTls => client.start_tls(None).await,
         Verb::OpenStream => client.open_stream().await,
         Verb::Authenticate => client.authenticate().await,
+        Verb::AuthenticateBy(mechanism) => client.authenticate_by(mechanism).await,
         Verb::Bind => client.bind(spec.resource.as_deref()).await,
         Verb::Resume(jid) => {
             client.set_resumed(jid);
@@ -286,6 +289,27 @@ fn with_resource(spec: &ClientSpec, resource: &str) -> ClientSpec {
         resource: Some(resource.to_owned()),
         ..spec.clone()
     }
+}
+
+/// Fails if the two do not see each other now: nothing that follows would make sense.
+async fn expect_contact(client: &mut Client, jid: &str) -> Result<()> {
+    client.inbox().clear();
+    client
+        .send("<iq type='get' id='contacts'><query xmlns='jabber:iq:roster'/></iq>")
+        .await?;
+    let roster = client.next_element().await?;
+    let items = roster
+        .child("query", ns::ROSTER)
+        .into_iter()
+        .flat_map(Element::elements);
+    let mut contacts = items.filter(|item| item.attr("subscription") == Some("both"));
+    ensure!(
+        contacts.any(|item| item.attr("jid") == Some(jid)),
+        "{} and {jid} did not become friends: {}",
+        client.jid(),
+        roster.to_xml()
+    );
+    Ok(())
 }
 
 /// Logs in as a client of a person does, and takes what comes of it.

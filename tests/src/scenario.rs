@@ -29,6 +29,7 @@
 //! | `NAME starts tls` | the handshake |
 //! | `NAME opens a stream` | sends a header, takes header and features |
 //! | `NAME authenticates` | SASL on the open stream; the caller opens the next one |
+//! | `NAME authenticates by MECHANISM` | the same with this mechanism of the SCRAM family |
 //! | `NAME binds` | binds the resource of its JID |
 //! | `NAME resumes as JID` | from here on the client counts as bound: it has just read `<resumed/>` |
 //! | `NAME sends:` and indented text | sent as it is, without the line breaks around it |
@@ -120,6 +121,7 @@ pub enum Verb {
     StartTls,
     OpenStream,
     Authenticate,
+    AuthenticateBy(String),
     Bind,
     Resume(String),
     Send(String),
@@ -361,6 +363,9 @@ fn parse_client(declaration: &str) -> Result<(&str, ClientSpec)> {
 fn parse_verb(text: &str, block: &str) -> Result<Verb> {
     if let Some(jid) = text.strip_prefix("resumes as ") {
         return Ok(Verb::Resume(jid.to_owned()));
+    }
+    if let Some(mechanism) = text.strip_prefix("authenticates by ") {
+        return Ok(Verb::AuthenticateBy(mechanism.to_owned()));
     }
     if let Some(quoted) = text.strip_prefix("sends bytes: ") {
         return Ok(Verb::SendBytes(unescape(quoted)?));

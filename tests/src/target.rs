@@ -99,6 +99,7 @@ async fn start_meerkat(accounts: &[Account], config: &str) -> Result<Target> {
          [[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"tls\"\n\
          [auth.password]\nhash = [\"sha\", \"sha256\"]\n\
          [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n\
+         [modules.mod_ping]\n\
          [modules.mod_stream_management]\n{config}",
         directory.path.display(),
     );
@@ -253,12 +254,12 @@ impl Drop for Process {
 }
 
 /// A directory of its own, removed when dropped.
-struct Directory {
-    path: PathBuf,
+pub(crate) struct Directory {
+    pub(crate) path: PathBuf,
 }
 
 impl Directory {
-    fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "meerkat-test-{}-{}",

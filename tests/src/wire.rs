@@ -107,6 +107,17 @@ impl Wire {
         matches!(self.socket, Some(Socket::Tls(_)))
     }
 
+    /// What `tls-exporter` binds a login to (RFC 9266). TLS 1.3 only.
+    pub fn exported_key(&self) -> Result<[u8; 32]> {
+        let Some(Socket::Tls(stream)) = &self.socket else {
+            bail!("TLS is not on")
+        };
+        Ok(stream
+            .get_ref()
+            .1
+            .export_keying_material([0; 32], b"EXPORTER-Channel-Binding", None)?)
+    }
+
     /// Writes all bytes. A connection that the server has closed is no error here: what matters is what it sent before.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         let result = match &mut self.socket {
@@ -120,6 +131,19 @@ impl Wire {
         match result {
             Err(error) if !is_end(&error) => Err(error).context("cannot send"),
             _ => Ok(()),
+        }
+    }
+
+    /// The next event, however long it takes. Cancel safe.
+    pub async fn event(&mut self) -> Result<Event> {
+        self.next_event().await
+    }
+
+    /// The socket, for its options; None after the end.
+    pub fn tcp(&self) -> Option<&TcpStream> {
+        match self.socket.as_ref()? {
+            Socket::Tcp(stream) => Some(stream),
+            Socket::Tls(stream) => Some(stream.get_ref().0),
         }
     }
 

@@ -1,49 +1,50 @@
 //! `cargo xtask fuzz`: coverage-guided fuzzing on stable Rust.
 //!
-//! The compiler counts edges by itself when asked to (LLVM's `sancov-module`); the driver that reads the counters is in
-//! the package `fuzz`. It is built into a folder of its own, as the flags hold for every crate it links.
+//! The compiler counts edges by itself when asked to (LLVM's `sancov-module`); the package `fuzz` reads the counters. It
+//! is built into a folder of its own, as the flags hold for every crate that it links.
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::run;
 
 const USAGE: &str = "\
-cargo xtask fuzz [--secs N] [TARGET…]
+cargo xtask fuzz [TARGET] [--seconds N] [--keep] [--seed N] [--input FILE]
 
-Fuzzes all targets, or only those named, for N seconds together (60 unless said). The corpus is in
-protocol/fuzz/corpus; an input that fails is kept there as a regression and named in the message.";
+Fuzzes one target, or all of them in turn, for N seconds (60 unless said) with the corpus in protocol/fuzz/corpus.
+An input that fails is written to protocol/fuzz/crashes and named; `--input` runs it again. `--keep` adds to the
+corpus what reaches new code.";
 
-const SECS_DEFAULT: u64 = 60;
-
-/// Level 3: every edge. The tables are read by the driver, so no sanitizer runtime is linked.
-const COVERAGE: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
-    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table";
+/// Level 3: every edge. The tables are read by the package itself, so no sanitizer's run time is linked. Assertions
+/// and overflow checks are what a fuzzer looks for.
+const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=3 \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+    -Cdebug-assertions=on -Coverflow-checks=on";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let mut secs = SECS_DEFAULT;
-    let mut targets = Vec::new();
-    let mut args = args.iter();
-    while let Some(arg) = args.next() {
-        match arg.as_str() {
-            "--help" => {
-                println!("{USAGE}");
-                return Ok(());
-            }
-            "--secs" => {
-                let value = args.next().context("--secs needs a number")?;
-                secs = value
-                    .parse()
-                    .with_context(|| format!("`{value}` is no number of seconds"))?;
-            }
-            flag if flag.starts_with('-') => bail!("unknown flag `{flag}`\n\n{USAGE}"),
-            target => targets.push(target.to_owned()),
-        }
+    if args.iter().any(|arg| arg == "--help") {
+        println!("{USAGE}");
+        return Ok(());
     }
-    fuzz(Duration::from_secs(secs), &targets)
+    let is_all = args.first().is_none_or(|first| first.starts_with('-'));
+    let target = if is_all {
+        vec!["all".to_owned()]
+    } else {
+        Vec::new()
+    };
+    fuzz(&[target.as_slice(), args].concat())
 }
 
-pub(crate) fn fuzz(time: Duration, targets: &[String]) -> Result<()> {
+/// All targets, for this time together.
+pub(crate) fn all(time: Duration) -> Result<()> {
+    fuzz(&[
+        "all".to_owned(),
+        "--seconds".to_owned(),
+        time.as_secs().to_string(),
+    ])
+}
+
+fn fuzz(args: &[String]) -> Result<()> {
     run::check(
         run::cargo()
             .args([
@@ -53,11 +54,24 @@ pub(crate) fn fuzz(time: Duration, targets: &[String]) -> Result<()> {
                 "--release",
                 "--package",
                 "fuzz",
-                "--",
+                "--target",
+                &host()?,
             ])
-            .args(["--secs", &time.as_secs().to_string()])
-            .args(targets)
-            .env("CARGO_TARGET_DIR", run::target_dir().join("fuzz"))
-            .env("RUSTFLAGS", COVERAGE),
+            .arg("--target-dir")
+            .arg(run::target_dir().join("fuzz"))
+            .arg("--")
+            .args(args)
+            .env("RUSTFLAGS", FLAGS)
+            // It is linked to run for a minute: link time counts.
+            .env("CARGO_PROFILE_RELEASE_LTO", "off")
+            .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16"),
     )
+}
+
+/// Naming the host as the target keeps the flags out of build scripts and procedural macros.
+fn host() -> Result<String> {
+    let version = run::output(run::command("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: "));
+    host.map(str::to_owned)
+        .context("`rustc -vV` does not name its host")
 }

@@ -24,7 +24,7 @@ cargo xtask COMMAND
   bench …                                measure this server, a bare relay and peers; prints one table
   gen                                    write all generated files anew
   tidy                                   check the house rules
-  fuzz [--secs N] [TARGET…]              fuzz with the kept corpus (60 s for all targets together unless said)
+  fuzz [TARGET] [--seconds N]            fuzz with the kept corpus (60 s for all targets together unless said)
 
 `cargo xtask COMMAND --help` says more.";
 

@@ -72,9 +72,11 @@ pub(crate) fn check_repository() -> Result<()> {
 
 fn findings() -> Result<Vec<Finding>> {
     let files = read_files()?;
+    let registry = read("server/src/modules.rs")?;
+    let features = files::registered_modules(&registry);
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| file.path.ends_with(".rs")) {
-        findings.extend(source::check(&file.path, &file.text));
+        findings.extend(source::check(&file.path, &file.text, &features));
         findings.extend(logs::check(&file.path, &file.text));
         findings.extend(arrows::check_module(&file.path, &file.text));
     }
@@ -82,10 +84,10 @@ fn findings() -> Result<Vec<Finding>> {
         findings.extend(files::check_text(&file.path, &file.text));
     }
     let paths: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
-    findings.extend(files::check_companions(&paths));
+    findings.extend(files::check_companions(&paths, &registry));
     let tree = run::output(run::cargo().args([
         "tree",
-        "--offline",
+        "--locked",
         "--workspace",
         "--depth",
         "1",

@@ -69,7 +69,9 @@ impl<'a> Writer<'a> {
 pub(super) fn child(out: &mut String, child: &Element) -> Payload {
     let start = out.len();
     child.write_to(out, ns::CLIENT);
-    let name_start = start.saturating_add(1);
+    let name_start = start
+        .saturating_add("<".len())
+        .saturating_add(child.prefix().len());
     let name_end = name_start.saturating_add(child.name().len());
     let ns_start = name_end.saturating_add(" xmlns='".len());
     let ns_end = ns_start.saturating_add(child.ns().len());

@@ -63,13 +63,15 @@ impl Context {
         }
     }
 
-    /// The namespace of the stream's stanzas.
-    pub(crate) fn content_ns(&self) -> &str {
+    /// The namespace of the stream's stanzas, if it is one that we know stanzas of.
+    pub(crate) fn content_ns(&self) -> Option<&'static str> {
         match self {
-            Self::None => "",
-            Self::Framed | Self::Client => ns::CLIENT,
-            Self::Server => ns::SERVER,
-            Self::Other(other) => &other.default,
+            Self::None => None,
+            Self::Framed | Self::Client => Some(ns::CLIENT),
+            Self::Server => Some(ns::SERVER),
+            Self::Other(other) => [ns::CLIENT, ns::SERVER]
+                .into_iter()
+                .find(|content| *content == &*other.default),
         }
     }
 }

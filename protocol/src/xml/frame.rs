@@ -16,7 +16,8 @@ pub struct Frame<'a> {
     text: &'a str,
     index: Index,
     outside: Outside<'a>,
-    content_ns: &'a str,
+    /// Empty if the stream has none that we know.
+    content_ns: &'static str,
     /// Names of namespaces that are not in the text as they are.
     spilled: Vec<Box<str>>,
     kind: Option<Kind>,
@@ -63,11 +64,14 @@ impl<'a> Frame<'a> {
             text,
             index,
             outside: context.outside(),
-            content_ns: context.content_ns(),
+            content_ns: context.content_ns().unwrap_or_default(),
             spilled,
             kind: None,
         };
-        frame.kind = Kind::from_name(frame.name()).filter(|_| frame.ns() == frame.content_ns);
+        let ns = frame.ns();
+        if !ns.is_empty() && ns == frame.content_ns {
+            frame.kind = Kind::from_name(frame.name());
+        }
         frame
     }
 
@@ -162,7 +166,7 @@ impl<'a> Frame<'a> {
                 return restamped(element, to.as_ref(), stamp);
             }
         }
-        if self.index.has_foreign_scope {
+        if self.index.is_rewritten {
             return restamped(self.as_client_element(), to.as_ref(), stamp);
         }
         Ok(self.spliced(kind, stanza_type, to.as_ref(), stamp))

@@ -7,6 +7,9 @@ use super::pending::Pending;
 /// in the same read is then not copied for nothing.
 const STEP_BYTES: usize = 512;
 
+/// Reads of at most so many bytes are looked at one by one first.
+const QUIET_BYTES_MAX: usize = 8;
+
 /// Exists only while an element is cut, and until the item that ends it has been looked at.
 #[derive(Debug)]
 pub(crate) struct Held {
@@ -83,17 +86,21 @@ impl Held {
         STEP_BYTES.saturating_mul(step)
     }
 
-    /// Appends a byte that cannot matter yet. `false`, without a change, if it may, or if the limit is near: then the
-    /// usual way is to be taken, which costs several times as much.
+    /// Appends a few bytes that cannot matter yet. `false`, without a change, if they may, or if the limit is near: then
+    /// the usual way is to be taken, which costs several times as much.
     #[inline]
-    pub(crate) fn take_quiet(&mut self, byte: u8, max: u32) -> bool {
-        let is_quiet = byte.is_ascii()
-            && self.pending.is_quiet(byte)
+    pub(crate) fn take_quiet(&mut self, bytes: &[u8], max: u32) -> bool {
+        let is_quiet = bytes.len() <= QUIET_BYTES_MAX
+            && bytes
+                .iter()
+                .all(|&byte| byte.is_ascii() && self.pending.is_quiet(byte))
             && self.tail.count == 0
             && !self.is_whole
-            && self.text.len().saturating_add(1) < max as usize;
+            && self.text.len().saturating_add(bytes.len()) < max as usize;
         if is_quiet {
-            self.text.push(char::from(byte));
+            for byte in bytes {
+                self.text.push(char::from(*byte));
+            }
         }
         is_quiet
     }

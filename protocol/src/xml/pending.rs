@@ -139,13 +139,14 @@ fn bang(token: &[u8], is_inside: bool) -> Result<(Pending, bool), Fault> {
 
 /// `<?`: only the XML declaration at its place.
 fn question(token: &[u8], level: Level<'_>, is_inside: bool) -> Result<(Pending, bool), Fault> {
-    if DECLARATION.starts_with(token) {
-        return Ok((Pending::Unknown, false));
-    }
-    let is_declaration = token.strip_prefix(DECLARATION).is_some_and(|rest| {
-        rest.first()
-            .is_some_and(|&byte| is_space(byte) || byte == b'?')
-    });
+    let is_declaration = match token.strip_prefix(DECLARATION) {
+        // Its name may go on.
+        Some([] | [b'?']) => return Ok((Pending::Unknown, false)),
+        None if DECLARATION.starts_with(token) => return Ok((Pending::Unknown, false)),
+        Some([first, ..]) if is_space(*first) => true,
+        Some(rest) => rest.starts_with(b"?>"),
+        None => false,
+    };
     if !is_declaration {
         return Err(Fault::Condition(StreamCondition::RestrictedXml));
     }

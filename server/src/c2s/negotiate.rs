@@ -41,11 +41,11 @@ pub(super) struct Negotiation<'a> {
     /// Who has logged in.
     account: Option<BareJid>,
     attempts: u32,
+    /// When this part of the negotiation must be over. Not a time-out around it all: see [`Negotiation::next`].
+    deadline: Instant,
     lang: Option<Box<str>>,
     /// The `to` of the first header; later ones must be the same (security case N12).
     asked: Option<Box<str>>,
-    /// When a resource must be bound. Not a time-out around it all: see [`Negotiation::next`].
-    bind_before: Option<Instant>,
 }
 
 /// What an element of the stream's level led to.
@@ -68,9 +68,9 @@ pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
         encrypted: false,
         account: None,
         attempts: 0,
+        deadline: Instant::now(),
         lang: None,
         asked: None,
-        bind_before: None,
     };
     let result = negotiation.run().await;
     if let Err(end) = &result {
@@ -84,9 +84,9 @@ impl Negotiation<'_> {
         if self.conn.listener.tls_mode == TlsMode::Direct {
             self.handshake(AcceptKind::Direct).await?;
         }
-        let login = timeout(LOGIN_TIMEOUT, self.until_login()).await;
-        login.map_err(|_| StreamCondition::ConnectionTimeout)??;
-        self.bind_before = Some(Instant::now() + BIND_TIMEOUT);
+        self.deadline = Instant::now() + LOGIN_TIMEOUT;
+        self.until_login().await?;
+        self.deadline = Instant::now() + BIND_TIMEOUT;
         self.until_bound().await
     }
 
@@ -110,15 +110,12 @@ impl Negotiation<'_> {
     /// The next item, within the time that one state may take. All waiting for the client is done here, so that
     /// whatever follows from an item is not cut in its middle: a session that stands in the table has a task.
     async fn next(&mut self) -> Result<Incoming, End> {
-        let end_of_state = Instant::now() + self.conn.listener.state_timeout;
-        let deadline = self
-            .bind_before
-            .map_or(end_of_state, |bind_before| bind_before.min(end_of_state));
+        let limit = (Instant::now() + self.conn.listener.state_timeout).min(self.deadline);
         let router = self.conn.router.clone();
         tokio::select! {
             biased;
-            error = router.leaving.begun() => Err(error.into()),
-            next = timeout_at(deadline, self.conn.next()) => match next {
+            error = router.leaving.begun() => Err(End::Ordered(error, "drained")),
+            next = timeout_at(limit, self.conn.next()) => match next {
                 Ok(next) => next,
                 Err(_) => Err(StreamCondition::ConnectionTimeout.into()),
             },
@@ -128,12 +125,13 @@ impl Negotiation<'_> {
     // ---- streams
 
     async fn open_stream(&mut self) -> Result<(), End> {
+        // An error before the client's new header needs a new one of ours too.
+        self.header_sent = false;
         let header = match self.next().await? {
             Incoming::Header(header) => header,
             Incoming::Close => return Err(End::Closed),
             _ => return Err(StreamCondition::BadFormat.into()),
         };
-        self.header_sent = false;
         let host = self.check_header(&header);
         self.send_header(&header);
         let host = host?;
@@ -158,18 +156,21 @@ impl Negotiation<'_> {
         if self.asked.as_deref().is_some_and(|asked| asked != domain) {
             return Err(StreamCondition::HostUnknown.into());
         }
-        let host = self
-            .conn
-            .router
-            .host(&domain)
-            .ok_or(StreamCondition::HostUnknown)?;
+        let host = self.conn.router.host(&domain);
         self.asked = Some(domain.into());
-        Ok(host)
+        host.ok_or_else(|| StreamCondition::HostUnknown.into())
+    }
+
+    /// Who speaks in our header: the domain asked for, so that nobody learns of another one.
+    fn speaker(&self) -> &str {
+        self.asked
+            .as_deref()
+            .unwrap_or_else(|| self.conn.router.anonymous_speaker())
     }
 
     fn send_header(&mut self, header: &StreamHeader) {
         let router = self.conn.router.clone();
-        let from = self.asked.as_deref().unwrap_or(router.default_domain());
+        let from = self.speaker();
         let mut out = Vec::with_capacity(256);
         let id = secure_id();
         let to = header
@@ -290,6 +291,8 @@ impl Negotiation<'_> {
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())
             }
+            // The client's stream is over; an error is not answered with an error.
+            ("error", ns::STREAM) => Err(End::Closed),
             _ => Err(StreamCondition::UnsupportedStanzaType.into()),
         }
     }
@@ -322,6 +325,8 @@ impl Negotiation<'_> {
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())
             }
+            // The client's stream is over; an error is not answered with an error.
+            ("error", ns::STREAM) => Err(End::Closed),
             _ => Err(StreamCondition::UnsupportedStanzaType.into()),
         }
     }
@@ -358,7 +363,8 @@ impl Negotiation<'_> {
         }
         self.conn
             .send(b"<proceed xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>");
-        self.conn.flush_all().await?;
+        let proceed = timeout_at(self.deadline, self.conn.flush_all()).await;
+        proceed.map_err(|_| End::Lost)??;
         self.handshake(AcceptKind::StartTls).await?;
         self.conn.reader.restart();
         Ok(Step::Restart)
@@ -372,7 +378,12 @@ impl Negotiation<'_> {
         self.conn.outlet.start_tls(tls);
         let done = timeout(HANDSHAKE_TIMEOUT, async {
             while self.conn.outlet.with_tls(|tls| tls.is_handshaking()) == Some(true) {
-                self.conn.read_more().await?;
+                self.conn.readable().await?;
+                let admission = self.conn.admission.clone();
+                let Some(_turn) = admission.handshakes.turn().await else {
+                    return Err(StreamCondition::ResourceConstraint.into());
+                };
+                self.conn.take_received()?;
             }
             Ok::<(), End>(())
         });
@@ -413,7 +424,7 @@ impl Negotiation<'_> {
                 return;
             }
             let router = self.conn.router.clone();
-            let from = self.asked.as_deref().unwrap_or(router.default_domain());
+            let from = self.speaker();
             let id = secure_id();
             ResponseHeader {
                 from,
@@ -444,14 +455,14 @@ impl Negotiation<'_> {
     }
 }
 
-/// The major number of `1.0`; at most two digits each, as nothing else was ever defined.
+/// The major number of `1.0`; a number too great to be one is a great one.
 fn major_version(text: &str) -> Option<u32> {
     let (major, minor) = text.split_once('.')?;
     let is_number = |part: &str| {
-        (1..=4).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        (1..=16).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
     };
     if is_number(major) && is_number(minor) {
-        major.parse().ok()
+        Some(major.parse().unwrap_or(u32::MAX))
     } else {
         None
     }

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 
 use protocol::Stanza;
 
+pub use crate::host::StreamManagement as Settings;
 use crate::receipts::Receipt;
 
 /// Stanzas of one client that may be unsettled at a time; it is not read any further beyond that.
@@ -43,12 +44,12 @@ pub struct Kept {
     /// Number of the write of its in-flight row; 0 if there is none.
     pub serial: u64,
     /// Where it is stored, too.
-    pub row: Option<Row>,
+    pub row: Option<KeptRow>,
 }
 
 /// A row that can be deleted when the client has the stanza.
 #[derive(Debug)]
-pub enum Row {
+pub enum KeptRow {
     /// Written since the stanza waited too long.
     InFlight(i64),
     /// The stanza comes from a store, which waits for word of it; that keeps it if the session ends.
@@ -70,23 +71,10 @@ impl Kept {
     /// The same for a stanza that is pushed with a receipt.
     pub fn with_receipt(self, receipt: Option<Receipt>) -> Self {
         Self {
-            row: receipt.map(Row::Store),
+            row: receipt.map(KeptRow::Store),
             ..self
         }
     }
-}
-
-/// Settings of stream management for one host (`[modules.mod_stream_management]`).
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Stanzas that may be unacknowledged before the client is asked with urgency.
-    pub buffer_max: usize,
-    /// How many stanzas are sent between two of our requests.
-    pub ack_freq: u32,
-    /// Whether we ask for acknowledgements.
-    pub ack: bool,
-    /// How long a session waits for its client to come back.
-    pub resume_timeout_secs: u32,
 }
 
 /// More was acknowledged than had been sent.

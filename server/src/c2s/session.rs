@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::resume::{HandledCountTooHigh, Kept, Managed, Row, Token};
+use super::resume::{HandledCountTooHigh, Kept, KeptRow, Managed, Token};
 use super::shaper::Shaper;
 use super::{End, Incoming, ListenerSettings, Received};
 use crate::hooks::{
@@ -32,12 +32,16 @@ pub struct Session {
     pub router: Arc<Router>,
     /// What was appended and not flushed.
     pub batch: Batch,
-    /// An error to end with as soon as the loop runs.
-    pub(super) pending_error: Option<StreamError>,
     lang: Option<Box<str>>,
     shaper: Option<Box<Shaper>>,
+    /// Modules know of it, and have to be told of its end.
     opened: bool,
+    /// Everything that has to happen at its end has happened.
+    over: bool,
 }
+
+/// How long a client with a full socket may take for what stands in line when its session is closed.
+const WRITE_REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the loop of one connection ended.
 enum Outcome {
@@ -62,10 +66,10 @@ impl Session {
             host,
             router,
             batch,
-            pending_error: None,
             lang,
-            shaper: Shaper::new(&listener),
+            shaper: Shaper::new(listener),
             opened: false,
+            over: false,
         }
     }
 
@@ -87,9 +91,7 @@ impl Session {
             Box::pin(self.open()).await;
         }
         let mut outcome = None;
-        if let Some(error) = self.pending_error.take() {
-            outcome = Some(Outcome::Over(End::Error(error)));
-        } else if !unparsed.is_empty() {
+        if !unparsed.is_empty() {
             let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
                 super::frame_unparsed(&mut reader, &unparsed, stamp)
             });
@@ -110,6 +112,9 @@ impl Session {
             match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
                 Event::Order(Order::Close(error, reason)) => {
                     return Outcome::Over(End::Ordered(error, reason));
+                }
+                Event::Order(Order::HandOver(taker)) if taker.is_closed() => {
+                    self.may_be_claimed_again();
                 }
                 Event::Order(Order::HandOver(taker)) => return Outcome::HandedOver(taker),
                 Event::Order(Order::Lost) | Event::Lost => return Outcome::Over(End::Lost),
@@ -165,7 +170,7 @@ impl Session {
             match self.handle_now(item) {
                 ControlFlow::Continue(None) => {}
                 ControlFlow::Continue(Some(slow)) => {
-                    if let ControlFlow::Break(why) = Box::pin(self.handle(slow)).await {
+                    if let ControlFlow::Break(why) = Box::pin(self.handle_slowly(slow)).await {
                         end = Some(why);
                         break;
                     }
@@ -241,6 +246,26 @@ impl Session {
                 Some(Some(token))
             }
         }
+    }
+
+    /// As soon as something has to be waited for, what this batch has appended so far goes out: stanzas of others for
+    /// the same clients would wait behind it.
+    async fn handle_slowly(&mut self, slow: Slow) -> ControlFlow<End> {
+        let fresh = Batch::new(&self.router.ledger);
+        let mut appended = std::mem::replace(&mut self.batch, fresh);
+        let flow = {
+            let mut handling = std::pin::pin!(self.handle(slow));
+            std::future::poll_fn(|cx| {
+                let poll = handling.as_mut().poll(cx);
+                if poll.is_pending() {
+                    appended.flush();
+                }
+                poll
+            })
+            .await
+        };
+        self.batch.absorb(&mut appended);
+        flow
     }
 
     async fn handle(&mut self, slow: Slow) -> ControlFlow<End> {
@@ -328,7 +353,7 @@ impl Session {
                 let mut route = self.scope();
                 let session = Some(self.outlet.clone());
                 let host = self.host.clone();
-                route.answer(&host, delivery, target, session).await;
+                Box::pin(route.answer(&host, delivery, target, session)).await;
             }
             None => {
                 let mut event = UserSendIq {
@@ -356,6 +381,10 @@ impl Session {
     // ---- stream management
 
     fn nonza(&mut self, element: &Element) -> ControlFlow<End, Option<Slow>> {
+        if element.is("error", ns::STREAM) {
+            // Never answered with an error.
+            return ControlFlow::Break(End::Closed);
+        }
         if element.ns() != ns::STREAM_MANAGEMENT {
             return ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into());
         }
@@ -460,19 +489,30 @@ impl Session {
     }
 
     /// The connection is over. What can be resumed waits; everything else ends.
-    async fn leave(mut self: Box<Self>, outcome: Outcome) {
-        let mut outcome = outcome;
-        if let Outcome::Over(End::Lost) = outcome
-            && let Some(wait) = self.resumable_for()
-        {
-            self.outlet.detach();
-            self.router.metrics.sessions_detached.inc();
-            outcome = self.wait_for_client(wait).await;
-            self.router.metrics.sessions_detached.dec();
-        }
-        match outcome {
-            Outcome::HandedOver(taker) => self.hand_over(taker).await,
-            Outcome::Over(end) => self.finish(&end).await,
+    async fn leave(mut self: Box<Self>, mut outcome: Outcome) {
+        loop {
+            if let Outcome::Over(End::Lost) = outcome
+                && let Some(wait) = self.resumable_for()
+            {
+                self.outlet.detach();
+                self.router.metrics.sessions_detached.inc();
+                outcome = self.wait_for_client(wait).await;
+                self.router.metrics.sessions_detached.dec();
+            }
+            let taker = match outcome {
+                Outcome::HandedOver(taker) => taker,
+                Outcome::Over(end) => return self.finish(&end).await,
+            };
+            let old = self.outlet.clone();
+            match self.hand_over(taker) {
+                None => return super::let_go(&old).await,
+                // Whoever asked has gone meanwhile; the session waits for the next.
+                Some(session) => {
+                    self = session;
+                    self.may_be_claimed_again();
+                    outcome = Outcome::Over(End::Lost);
+                }
+            }
         }
     }
 
@@ -489,81 +529,108 @@ impl Session {
     }
 
     async fn wait_for_client(&mut self, wait: Duration) -> Outcome {
-        let order = async {
-            loop {
-                match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
-                    Event::Order(Order::Lost) => {}
-                    Event::Order(order) => return order,
-                    // A detached outlet yields orders only.
-                    Event::Lost | Event::Readable | Event::Writable => {}
+        let wait = tokio::time::sleep(wait);
+        tokio::pin!(wait);
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = std::future::poll_fn(|cx| self.outlet.poll_event(cx)) => event,
+                () = &mut wait => {
+                    let error = StreamCondition::ConnectionTimeout.into();
+                    return Outcome::Over(End::Ordered(error, "resume_timeout"));
                 }
+            };
+            match event {
+                Event::Order(Order::HandOver(taker)) if taker.is_closed() => {
+                    self.may_be_claimed_again();
+                }
+                Event::Order(Order::HandOver(taker)) => return Outcome::HandedOver(taker),
+                Event::Order(Order::Close(error, reason)) => {
+                    return Outcome::Over(End::Ordered(error, reason));
+                }
+                // A detached outlet yields orders only, and it cannot be lost once more.
+                Event::Order(Order::Lost) | Event::Lost | Event::Readable | Event::Writable => {}
             }
-        };
-        match tokio::time::timeout(wait, order).await {
-            Ok(Order::HandOver(taker)) => Outcome::HandedOver(taker),
-            Ok(Order::Close(error, reason)) => Outcome::Over(End::Ordered(error, reason)),
-            Ok(Order::Lost) | Err(_) => Outcome::Over(End::Lost),
+        }
+    }
+
+    /// A connection that wanted the session has given up: the next may have it.
+    fn may_be_claimed_again(&self) {
+        let id = self
+            .outlet
+            .with_managed(|managed| managed.resume_id.clone());
+        if let Some(id) = id.flatten() {
+            self.router.resumable.put(&id, self.outlet.clone());
         }
     }
 
     /// Gives the session to the connection that resumes it. The old connection, if there is one yet, learns why.
-    async fn hand_over(mut self: Box<Self>, taker: oneshot::Sender<Box<Self>>) {
+    /// Gives it back if nobody takes it.
+    fn hand_over(mut self: Box<Self>, taker: oneshot::Sender<Box<Self>>) -> Option<Box<Self>> {
         self.batch.flush();
-        let old = self.outlet.clone();
-        if !old.has(Flag::Detached) {
+        if !self.outlet.has(Flag::Detached) {
             let mut out = Vec::new();
             StreamError::new(StreamCondition::Conflict)
                 .with_text("the session goes on elsewhere")
                 .write(&mut out);
             out.extend_from_slice(protocol::stream::STREAM_END);
-            old.push_bytes(&out, &mut self.batch);
-            self.batch.flush();
+            let Self { outlet, batch, .. } = &mut *self;
+            // Not one more reason to end the session if the old connection takes nothing.
+            outlet.push_last(&out, &mut batch.settled);
+            batch.flush();
         }
-        match taker.send(self) {
-            Ok(()) if old.has(Flag::Detached) => {}
-            Ok(()) => {
-                old.close_write_side();
-                super::hang_up(&old, tokio::time::Instant::now() + super::GOODBYE_TIMEOUT).await;
-            }
-            // Whoever asked has gone meanwhile, and the claim on the session with it.
-            Err(session) => session.finish(&End::Lost).await,
-        }
+        taker.send(self).err()
     }
 
     /// The session is over: others are told, what was not acknowledged finds another way, and then the client is told.
     /// So whoever logs in again at once finds everything where it belongs.
-    async fn finish(mut self: Box<Self>, end: &End) {
-        // A stanza that was pushed behind the end of the stream would be lost.
-        self.outlet.set(Flag::Closed);
-        self.outlet.flush(&mut self.batch.settled);
-        let reason = reason(end);
+    pub(super) async fn finish(mut self: Box<Self>, end: &End) {
+        let outlet = self.outlet.clone();
+        let is_heard = !matches!(end, End::Lost) && !outlet.has(Flag::Detached);
+        // From now on others find another way for what they have for this client.
+        outlet.set(Flag::Closed);
+        if is_heard {
+            outlet.flush(&mut self.batch.settled);
+            self.write_rest().await;
+        }
+        self.end(reason(end)).await;
+        if is_heard {
+            self.say_goodbye(end);
+        }
+        drop(self);
+        if is_heard {
+            super::close_gently(&outlet).await;
+        } else {
+            outlet.close();
+        }
+    }
+
+    /// Gives a client whose socket is full a moment to take what stands in line: what it gets finds no other way too.
+    async fn write_rest(&mut self) {
+        let written = std::future::poll_fn(|cx| self.outlet.poll_written(cx));
+        let _in_time = tokio::time::timeout(WRITE_REST_TIMEOUT, written).await;
+    }
+
+    /// What has to happen at the end of a session, whatever became of its connection. Once.
+    async fn end(&mut self, reason: &'static str) {
         self.router.resumable.forget_session(&self.outlet);
         self.router.sessions.remove(&self.outlet);
         let kept = self.outlet.take_kept();
-        let host = self.host.clone();
-        let _ = host
-            .hooks
-            .run(&mut *self, &mut SessionClosed { reason })
-            .await;
+        if std::mem::take(&mut self.opened) {
+            let host = self.host.clone();
+            let _ = host.hooks.run(self, &mut SessionClosed { reason }).await;
+            self.router.metrics.sessions_closed.of(reason).inc();
+        }
         for kept in kept {
             self.reroute(kept).await;
         }
         self.batch.flush();
-        self.say_goodbye(end);
         self.router.ledger.remove(self.outlet.id());
         self.outlet.ended();
-        self.router.metrics.sessions_closed.of(reason).inc();
-        if self.outlet.has(Flag::Detached) || matches!(end, End::Lost) {
-            self.outlet.close();
-        } else {
-            super::close_gently(&self.outlet).await;
-        }
+        self.over = true;
     }
 
     fn say_goodbye(&mut self, end: &End) {
-        if self.outlet.has(Flag::Detached) || matches!(end, End::Lost) {
-            return;
-        }
         let mut out = Vec::new();
         if let End::Error(error) | End::Ordered(error, _) = end {
             self.router
@@ -593,11 +660,11 @@ impl Session {
         let token = match row {
             None => token,
             // A row stays until the stanza has another one, or is settled where it goes now.
-            Some(Row::InFlight(row)) => {
+            Some(KeptRow::InFlight(row)) => {
                 token.or_else(|| Some(self.router.ledger.token_of_row(row)))
             }
             // Its store has it and delivers it again.
-            Some(Row::Store(_returned)) => return self.batch.settle(token),
+            Some(KeptRow::Store(_returned)) => return self.batch.settle(token),
         };
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
@@ -614,6 +681,54 @@ impl Session {
                 route.bounce(Delivery { stanza, token }, &error.into());
             }
             _ => route.settle(token),
+        }
+    }
+}
+
+/// A session that was broken off, by a mistake of ours, is ended all the same: else stanzas would go into the void.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if std::mem::replace(&mut self.over, true) {
+            return;
+        }
+        self.outlet.set(Flag::Closed);
+        tracing::error!(session = self.outlet.id(), "session was broken off");
+        let mut remains = Remains(Self {
+            outlet: self.outlet.clone(),
+            host: self.host.clone(),
+            router: self.router.clone(),
+            batch: Batch::new(&self.router.ledger),
+            lang: None,
+            shaper: None,
+            opened: self.opened,
+            over: false,
+        });
+        if let Some(tasks) = self.router.tasks() {
+            tasks.spawn("c2s_remains", async move {
+                remains.0.end("broken_off").await;
+                remains.0.outlet.close();
+            });
+        }
+    }
+}
+
+/// What is left of a session that was broken off. If its end fails too, it is at least out of everybody's way.
+struct Remains(Session);
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let Session {
+            outlet,
+            router,
+            over,
+            ..
+        } = &mut self.0;
+        if !std::mem::replace(over, true) {
+            router.resumable.forget_session(outlet);
+            router.sessions.remove(outlet);
+            router.ledger.remove(outlet.id());
+            outlet.close();
+            outlet.ended();
         }
     }
 }

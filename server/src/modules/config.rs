@@ -17,6 +17,7 @@ impl ModulesConfig {
             }),
             presence: Some(Presence {}),
             offline: Some(Offline::default()),
+            ping: Some(Ping {}),
         }
     }
 }
@@ -84,6 +85,11 @@ pub struct Roster {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Presence {}
+
+/// Options of `mod_ping`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ping {}
 
 /// Options of `mod_offline`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -1,4 +1,4 @@
-//! What modules need of each other and of services, resolved before anything starts.
+//! What modules need of each other (XEPs build on XEPs) and of services, resolved before anything starts.
 use super::{ModuleConfig, ModulesConfig};
 
 /// What one module needs.

@@ -4,7 +4,7 @@
 use protocol::{Element, ns};
 
 use super::{Needs, Start, StartError};
-use crate::c2s::resume;
+use crate::host::StreamManagement;
 
 pub use super::config::StreamManagement as Config;
 
@@ -15,7 +15,7 @@ pub fn needs(_config: &Config) -> Needs {
 
 /// Announces the feature.
 pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
-    start.made.stream_management = Some(resume::Settings {
+    start.made.stream_management = Some(StreamManagement {
         buffer_max: config.outbox_max(),
         ack_freq: config.ack_freq,
         ack: config.ack,

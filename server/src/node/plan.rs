@@ -15,7 +15,8 @@ use crate::c2s::config::TlsMode;
 use crate::config::{Config, HostSettings};
 use crate::listen::config::{C2sListener, C2sTls, TlsMode as TlsWord, TlsVersion as VersionWord};
 use crate::modules::needs;
-use crate::storage::Place;
+use crate::storage::config::RdbmsPool;
+use crate::storage::{Options, Place};
 
 /// Bytes that a client may send before it has logged in.
 pub const BYTES_BEFORE_LOGIN_MAX: usize = 64 * 1024;
@@ -70,7 +71,7 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
         .iter()
         .find(|http| !http.handlers.mongoose_prometheus_handler.is_empty());
     Ok(NodePlan {
-        storage: Place::File(config.database().connection.database),
+        storage: storage(&config.database()),
         data_dir: data_dir.clone(),
         listeners: config
             .listen
@@ -83,6 +84,7 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
         default_domain: domain(config.general.default_domain())?,
         language: config.general.language.as_str().into(),
         acknowledge: config.general.acknowledge,
+        hide_service_name: config.general.hide_service_name,
         drain: drain::Settings {
             grace: config.general.shutdown_grace(),
             sessions_per_sec: config.general.shutdown_sessions_per_sec,
@@ -93,6 +95,13 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
                 .map(Into::into),
         },
     })
+}
+
+fn storage(pool: &RdbmsPool) -> Options {
+    let mut options = Options::new(Place::File(pool.connection.database.clone()));
+    options.readers = usize::try_from(pool.workers).unwrap_or(1);
+    options.call_timeout = pool.call_timeout.duration();
+    options
 }
 
 /// The directory holds keys and passwords: nobody else looks into it.

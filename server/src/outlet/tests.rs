@@ -337,7 +337,7 @@ async fn a_session_that_moves_takes_everything_along() {
     assert!(push(&old, second, token(2), &mut batch));
     ledger.add(handed.id(), new.clone());
     settle(&ledger, &old, numbers[1]);
-    new.install(handed, Some(b"<resumed/>"), &mut batch);
+    new.install(handed, b"<resumed/>", &mut batch);
     settle(&ledger, &old, numbers[2]);
     batch.flush();
 
@@ -387,7 +387,7 @@ async fn a_row_in_the_making_is_made_anew_after_a_move() {
     old.with_kept(|managed, _| managed.unwrap().kept_mut().for_each(|kept| kept.serial = 9));
     new.begin_install();
     let handed = old.hand_over(&new);
-    new.install(handed, Some(b""), &mut batch);
+    new.install(handed, b"", &mut batch);
     assert!(new.state.lock().enrolled);
     new.with_kept(|managed, _| {
         assert!(managed.unwrap().kept_mut().all(|kept| kept.serial == 0));
@@ -414,7 +414,7 @@ async fn what_a_resumption_sends_again_is_no_slow_reader() {
     }
     new.begin_install();
     let handed = old.hand_over(&new);
-    new.install(handed, Some(b""), &mut batch);
+    new.install(handed, b"", &mut batch);
     batch.flush();
     assert!(new.state.lock().blocked);
     let stanza = message("romeo@localhost/orchard", "2", 10);

@@ -48,20 +48,11 @@ pub(crate) fn takes_messages(session: &SessionRef) -> bool {
     session.priority().is_some_and(|priority| priority >= 0)
 }
 
-/// Requests that a client believes when its own server sends them, whoever they are from: nobody else may (RFC 6121
-/// section 2.1.6).
-fn is_for_servers_to_send(stanza: &Stanza) -> bool {
-    stanza
-        .payload()
-        .is_some_and(|(_, payload_ns)| payload_ns == ns::ROSTER)
-}
-
 impl Route {
     /// A stanza for an account of ours.
-    pub(super) async fn to_account(&mut self, host: &Arc<Host>, delivery: Delivery) {
-        let delivery = match self.filter(host, delivery).await {
-            Some(delivery) => delivery,
-            None => return,
+    pub(super) async fn account_stanza(&mut self, host: &Arc<Host>, delivery: Delivery) {
+        let Some(delivery) = self.filter(host, delivery).await else {
+            return;
         };
         match delivery.stanza.kind() {
             Kind::Message => self.message(host, delivery).await,
@@ -114,12 +105,12 @@ impl Route {
                 return match self.push(&session, delivery) {
                     None => {}
                     // It has ended meanwhile.
-                    Some(delivery) => self.to_nobody(host, delivery).await,
+                    Some(delivery) => self.untaken_message(host, delivery).await,
                 };
             }
             match stanza_type {
                 StanzaType::Chat => {}
-                StanzaType::Groupchat => return self.to_nobody(host, delivery).await,
+                StanzaType::Groupchat => return self.untaken_message(host, delivery).await,
                 _ => return self.undeliverable(delivery),
             }
         }
@@ -130,7 +121,7 @@ impl Route {
         takers.retain(takes_messages);
         match self.push_to_all(&takers, delivery) {
             None => {}
-            Some(delivery) => self.to_nobody(host, delivery).await,
+            Some(delivery) => self.untaken_message(host, delivery).await,
         }
     }
 
@@ -143,7 +134,7 @@ impl Route {
         if is_willing {
             return self.undeliverable(delivery);
         }
-        self.to_nobody(host, delivery).await;
+        self.untaken_message(host, delivery).await;
     }
 
     /// Pushes to one session; gives the delivery back if that is closed.
@@ -185,7 +176,7 @@ impl Route {
     }
 
     /// No session takes the message: the offline store, or an answer.
-    pub(super) async fn to_nobody(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    pub(super) async fn untaken_message(&mut self, host: &Arc<Host>, delivery: Delivery) {
         let stanza_type = delivery.stanza.stanza_type();
         if !matches!(
             stanza_type,
@@ -237,14 +228,18 @@ impl Route {
         );
         let account = to.to_bare();
         if to.resource().is_some() && is_availability {
-            let session = self.router.sessions.find(to);
-            return match session {
-                Some(session) => match self.push(&session, delivery) {
-                    None => {}
-                    Some(delivery) => self.settle(delivery.token),
-                },
-                None => self.settle(delivery.token),
-            };
+            if let Some(session) = self.router.sessions.find(to) {
+                // Presence is state, not content: it is settled when it has been handed on.
+                let stanza = delivery.stanza;
+                let _closed = self.push(
+                    &session,
+                    Delivery {
+                        stanza,
+                        token: None,
+                    },
+                );
+            }
+            return self.settle(delivery.token);
         }
         let mut event = AccountPresence {
             stanza: delivery.stanza,
@@ -294,7 +289,8 @@ impl Route {
         }
         let session = self.router.sessions.find(to);
         let session = match session {
-            Some(_) if is_request && is_for_servers_to_send(&delivery.stanza) => None,
+            // A roster push comes from the own server alone: whoever else sends one means harm.
+            Some(_) if is_request && is_foreign_roster(&delivery.stanza) => None,
             Some(session) if is_request && !self.may_ask(host, &delivery, &session).await => None,
             other => other,
         };
@@ -332,4 +328,11 @@ impl Route {
         let flow = host.hooks.run(self, &mut event).await;
         flow.is_continue() && event.allowed
     }
+}
+
+/// A request about rosters from somebody else's account.
+fn is_foreign_roster(stanza: &Stanza) -> bool {
+    let is_roster = stanza.payload().is_some_and(|(_, ns)| ns == ns::ROSTER);
+    let bare = |jid: Option<JidRef<'_>>| jid.map(|jid| jid.bare_str().to_owned());
+    is_roster && bare(stanza.from()) != bare(stanza.to())
 }

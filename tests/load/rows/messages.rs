@@ -190,7 +190,7 @@ impl Talk {
         let paced = !self.answering;
         let mut wrote = false;
         while self.credits[index] > 0
-            && (paced || !self.settled || session.sm.unacked() < self.in_flight)
+            && (paced || !self.settled || session.sm.unacked() < 2 * self.in_flight)
         {
             self.credits[index] -= 1;
             self.ledger.write(template, index, partner(index), out);

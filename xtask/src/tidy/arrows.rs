@@ -76,8 +76,9 @@ const PARTS: &[(&[&str], &[&str], &str)] = &[
     ),
 ];
 
-/// What a module may still take from `c2s`: the scope that events of sessions hand to it.
-const SCOPE: &str = "c2s::session";
+/// What others may take from `c2s` all the same: the scope that events of sessions hand to a handler, and the settings
+/// that a module leaves for sessions.
+const OPEN: &[&str] = &["c2s::session", "c2s::resume"];
 
 /// `tree` is the output of `cargo tree` at depth 1, each line `<depth> <name> v<version> (…)`.
 pub(super) fn check_crates(tree: &str) -> Vec<Finding> {
@@ -145,8 +146,8 @@ pub(super) fn check_module(path: &str, text: &str) -> Vec<Finding> {
         for named in named_parts(code) {
             for (parts, forbidden, why) in PARTS {
                 let target = named.split("::").next().unwrap_or_default();
-                let is_scope = named.starts_with(SCOPE);
-                if parts.contains(&part) && forbidden.contains(&target) && !is_scope {
+                let is_open = OPEN.iter().any(|open| named.starts_with(open));
+                if parts.contains(&part) && forbidden.contains(&target) && !is_open {
                     let message = format!("`{part}` must not import `{target}`: {why}");
                     findings.push(Finding::new(path, number + 1, message));
                 }

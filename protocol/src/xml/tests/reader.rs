@@ -25,7 +25,7 @@ fn elements_come_one_by_one_until_the_end() {
 
 /// N13: what is pipelined behind the end of a phase belongs to the new stream.
 #[test]
-fn a_new_stream_starts_where_the_former_one_was_left() {
+fn n13_a_new_stream_starts_where_the_former_one_was_left() {
     let former = format!("<?xml version='1.0'?>{HEADER}<auth>x</auth>");
     let new = "\n<?xml version='1.0'?><s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns='jabber:client' \
                xmlns:p='x'><p:a/></s:stream>";
@@ -250,4 +250,28 @@ fn unusual_headers_are_kept() {
         assert_eq!(Some(elements.to_vec()), tree[0], "{header}");
         assert_eq!(found.items.last().unwrap(), "close");
     }
+}
+
+#[test]
+fn stanzas_are_of_a_content_namespace_that_we_know() {
+    let kind = |header: &str, element: &str| {
+        let input = format!("{header}{element}");
+        let mut reader = StreamReader::new(Limits::PRE_AUTH);
+        let mut rest = input.as_bytes();
+        reader.next(&mut rest).unwrap();
+        match reader.next(&mut rest) {
+            Ok(Some(Item::Element(frame))) => frame.kind(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(kind(HEADER, "<iq/>"), Some(Kind::Iq));
+    assert_eq!(kind(HEADER, "<iq xmlns='jabber:server'/>"), None);
+    assert_eq!(kind(HEADER, "<iqs/>"), None);
+    let other = "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns='x'>";
+    assert_eq!(kind(other, "<iq/>"), None);
+    let none = "<s:stream xmlns:s='http://etherx.jabber.org/streams'>";
+    assert_eq!(kind(none, "<iq/>"), None);
+    assert_eq!(kind(none, "<iq xmlns='jabber:client'/>"), None);
+    let unusual = "<s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns='jabber:server'>";
+    assert_eq!(kind(unusual, "<presence/>"), Some(Kind::Presence));
 }

@@ -46,22 +46,25 @@ impl Negotiation<'_> {
             return Ok(Step::Stay);
         };
         self.conn.outlet.bind(jid.clone());
-        self.enter_table(&jid).await;
+        // From here on the session ends in order whatever happens.
+        let session = self.session(self.conn.outlet.clone())?;
+        if let Some(predecessor) = self.conn.router.sessions.find(jid.as_ref()) {
+            self.replace(&predecessor).await;
+        }
         let mut answer = Element::new("iq", ns::CLIENT).with_attr("type", "result");
         answer.set_attr("id", Some(&id));
         answer.push(
             Element::new("bind", ns::BIND)
                 .with_child(Element::new("jid", ns::BIND).with_text(jid.as_str())),
         );
+        // In line before anybody finds the session: nothing comes before the answer.
         self.send_element(&answer);
-        let mut session = self.session(self.conn.outlet.clone())?;
-        // Who counted the sessions may have missed this one.
-        session.pending_error = self.conn.router.leaving.error();
+        self.enter_table(&jid).await;
+        self.leave_if_all_do();
         Ok(Step::Bound(session))
     }
 
-    /// Puts the session into the table and waits until a predecessor of the same name is gone, so that watchers see
-    /// its end before the new beginning.
+    /// Puts the session into the table.
     async fn enter_table(&mut self, jid: &FullJid) {
         let Some(host) = &self.host else { return };
         let sessions_max = self.conn.router.sessions_max(&host.access, jid.as_ref());
@@ -77,17 +80,33 @@ impl Negotiation<'_> {
                 "too_many_sessions",
             ));
         }
+        // Somebody was quicker, and is the older one now.
         if let Some(replaced) = displaced.replaced {
-            let (sender, ended) = oneshot::channel();
-            replaced.notify_end(sender);
-            replaced.order(Order::Close(
-                StreamError::new(StreamCondition::Conflict)
-                    .with_text("replaced by a new session of the same resource"),
-                "replaced",
-            ));
-            // The sender is dropped when the old session is gone; if that takes too long the new one goes on.
-            let _ended = timeout(host.replaced_wait_timeout, ended).await;
+            self.replace(&replaced).await;
         }
+    }
+
+    /// Who counted the sessions when the drain began may have missed this one.
+    fn leave_if_all_do(&self) {
+        if let Some(error) = self.conn.router.leaving.error() {
+            self.conn.outlet.order(Order::Close(error, "drained"));
+        }
+    }
+
+    /// Ends a session of the same name and waits until it is gone, so that watchers see its end before the new
+    /// beginning.
+    async fn replace(&mut self, predecessor: &SessionRef) {
+        self.conn.batch.flush();
+        let (sender, ended) = oneshot::channel();
+        predecessor.notify_end(sender);
+        predecessor.order(Order::Close(
+            StreamError::new(StreamCondition::Conflict)
+                .with_text("replaced by a new session of the same resource"),
+            "replaced",
+        ));
+        // The sender is dropped when the old session is gone; if that takes too long the new one goes on.
+        let wait = self.host.as_ref().map(|host| host.replaced_wait_timeout);
+        let _ended = timeout(wait.unwrap_or_default(), ended).await;
     }
 
     fn session(&mut self, outlet: SessionRef) -> Result<Box<Session>, End> {
@@ -121,34 +140,34 @@ impl Negotiation<'_> {
     }
 
     async fn take_over(&mut self, previd: &str, h: u32) -> Result<Option<Box<Session>>, End> {
-        let Some(account) = self.account.clone() else {
+        let Some(mut session) = self.claim(previd).await else {
             return Ok(None);
         };
-        let router = self.conn.router.clone();
-        // Claimed at once: of two that try, one gets it.
-        let Some(old) = router.resumable.claim(previd, account.as_str()) else {
-            return Ok(None);
-        };
-        let (sender, session) = oneshot::channel();
-        old.order(Order::HandOver(sender));
-        let Ok(Ok(mut session)) = timeout(HAND_OVER_TIMEOUT, session).await else {
-            return Ok(None);
-        };
-        let new = self.conn.outlet.clone();
-        new.bind(session.outlet.jid().clone());
-        new.begin_install();
-        let mut handed = session.outlet.hand_over(&new);
-        let replaced = router.sessions.replace(&session.outlet, &new);
-        debug_assert!(
-            replaced,
-            "a session that is handed over stands in the table"
-        );
-        let Some(managed) = handed.managed.as_mut() else {
-            return Err(StreamCondition::InternalServerError.into());
-        };
+        let old = session.outlet.clone();
         let mut done = Vec::new();
-        let acknowledged = managed.acknowledge(h, |kept| done.push(kept));
-        let told = managed.resume();
+        let acknowledged =
+            old.with_managed(|managed| managed.acknowledge(h, |kept| done.push(kept)));
+        let error = match acknowledged {
+            Some(Ok(())) => None,
+            Some(Err(too_high)) => Some(session::handled_count_too_high(&too_high)),
+            None => Some(StreamCondition::InternalServerError.into()),
+        };
+        if let Some(error) = error {
+            // The client has lost count, so nothing can be resumed; what it has not got finds another way.
+            Box::pin(session.finish(&End::Lost)).await;
+            return Err(error.into());
+        }
+        let router = self.conn.router.clone();
+        let new = self.conn.outlet.clone();
+        new.bind(old.jid().clone());
+        new.begin_install();
+        let mut handed = old.hand_over(&new);
+        // If it stands there no longer, a new session has replaced it: then the order to end is among the orders.
+        let _replaced = router.sessions.replace(&old, &new);
+        let told = handed
+            .managed
+            .as_mut()
+            .map_or(h, |managed| managed.resume());
         session.outlet = new.clone();
         session.take_connection(&self.conn.listener, self.lang.take());
         router.ledger.add(handed.id(), new.clone());
@@ -156,16 +175,29 @@ impl Negotiation<'_> {
             "<resumed xmlns='urn:xmpp:sm:3' h='{told}' previd='{previd}'/>",
             previd = previd_text(previd)
         );
-        new.install(handed, Some(greeting.as_bytes()), &mut self.conn.batch);
+        new.install(handed, greeting.as_bytes(), &mut self.conn.batch);
         router.resumable.put(previd, new);
         session.settle_acknowledged(done);
         self.conn.reader.set_limits(self.limits());
         router.metrics.resumptions.inc();
-        session.pending_error = match acknowledged {
-            Err(too_high) => Some(session::handled_count_too_high(&too_high)),
-            Ok(()) => router.leaving.error(),
-        };
+        self.leave_if_all_do();
         Ok(Some(session))
+    }
+
+    /// The session of that id, taken from its task: of two that try, one gets it.
+    async fn claim(&mut self, previd: &str) -> Option<Box<Session>> {
+        let account = self.account.as_ref()?;
+        let old = self.conn.router.resumable.claim(previd, account.as_str())?;
+        let (sender, mut session) = oneshot::channel();
+        old.order(Order::HandOver(sender));
+        match timeout(HAND_OVER_TIMEOUT, &mut session).await {
+            Ok(session) => session.ok(),
+            Err(_) => {
+                // It may have been sent at this very moment; if not, its task learns that nobody waits.
+                session.close();
+                session.try_recv().ok()
+            }
+        }
     }
 }
 

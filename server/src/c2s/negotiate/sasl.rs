@@ -192,6 +192,8 @@ impl Negotiation<'_> {
             Verdict::Go => Ok(()),
             Verdict::Wait(delay) => {
                 tokio::time::sleep(delay).await;
+                // Our pause is not the client's.
+                self.deadline += delay;
                 Ok(())
             }
             Verdict::Refuse => Err(SaslFailure::TemporaryAuthFailure),

@@ -1,0 +1,207 @@
+//! Connections that have no session yet: how many an address and the node may have. The oldest has to go.
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use ahash::RandomState;
+use hashbrown::HashMap;
+use parking_lot::Mutex;
+use protocol::{StreamCondition, StreamError};
+
+use crate::outlet::{Order, SessionRef};
+
+/// Connections without a session of one IPv4 address or one IPv6 /64. Loopback is exempt: balancers connect from there.
+pub const NEWCOMERS_PER_ADDRESS_MAX: usize = 20;
+/// Connections of the node without a session, at 64 KiB each at worst.
+pub const NEWCOMERS_MAX: usize = 10_000;
+
+/// The connections that have no session yet.
+pub struct Newcomers {
+    max: usize,
+    book: Mutex<Book>,
+}
+
+#[derive(Default)]
+struct Book {
+    next: u64,
+    by_age: BTreeMap<u64, Entry>,
+    /// Oldest first.
+    by_network: HashMap<IpAddr, VecDeque<u64>, RandomState>,
+}
+
+struct Entry {
+    /// `None` for loopback.
+    network: Option<IpAddr>,
+    outlet: SessionRef,
+}
+
+/// A connection's place among them, until it has a session or has ended.
+pub struct Newcomer {
+    newcomers: Arc<Newcomers>,
+    number: u64,
+}
+
+impl Newcomers {
+    /// At most `max` at a time.
+    pub fn new(max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            max: max.clamp(1, NEWCOMERS_MAX),
+            book: Mutex::default(),
+        })
+    }
+
+    /// Gives a new connection its place. If its address or the node has too many, the oldest of them is told to go.
+    pub fn enter(self: &Arc<Self>, peer: IpAddr, outlet: &SessionRef) -> Newcomer {
+        let network = Some(network(peer)).filter(|network| !network.is_loopback());
+        let mut book = self.book.lock();
+        let mut gone = None;
+        if let Some(network) = network {
+            let of_network = book.by_network.get(&network);
+            if let Some(of_network) = of_network
+                && of_network.len() >= NEWCOMERS_PER_ADDRESS_MAX
+            {
+                gone = of_network.front().copied();
+            }
+        }
+        if gone.is_none() && book.by_age.len() >= self.max {
+            gone = book.by_age.first_key_value().map(|(number, _)| *number);
+        }
+        let gone = gone.and_then(|number| book.remove(number));
+        let number = book.add(Entry {
+            network,
+            outlet: outlet.clone(),
+        });
+        drop(book);
+        if let Some(gone) = gone {
+            gone.outlet.order(Order::Close(
+                StreamError::new(StreamCondition::PolicyViolation)
+                    .with_text("too many connections have no session"),
+                "newcomers",
+            ));
+        }
+        Newcomer {
+            newcomers: self.clone(),
+            number,
+        }
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.book.lock().by_age.len()
+    }
+}
+
+impl Book {
+    fn add(&mut self, entry: Entry) -> u64 {
+        let number = self.next;
+        self.next += 1;
+        if let Some(network) = entry.network {
+            self.by_network
+                .entry(network)
+                .or_default()
+                .push_back(number);
+        }
+        self.by_age.insert(number, entry);
+        number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.by_age.remove(&number)?;
+        if let Some(network) = entry.network
+            && let Some(of_network) = self.by_network.get_mut(&network)
+        {
+            of_network.retain(|other| *other != number);
+            if of_network.is_empty() {
+                self.by_network.remove(&network);
+            }
+        }
+        Some(entry)
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        // Nothing is dropped under the lock but by who holds it.
+        let _left = self.newcomers.book.lock().remove(self.number);
+    }
+}
+
+/// What one client may have to itself: an IPv6 client owns at least a /64; an IPv4-mapped address is the IPv4 one.
+pub fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+    use crate::ledger::Ledger;
+    use crate::outlet::Event;
+    use crate::testing::{metrics, outlet};
+
+    const PEER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+    const LOOPBACK: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
+    async fn is_told_to_go(outlet: &SessionRef) {
+        let order = poll_fn(|cx| outlet.poll_unread(cx)).await;
+        assert!(matches!(order, Event::Order(Order::Close(_, "newcomers"))));
+    }
+
+    #[tokio::test]
+    async fn the_oldest_of_an_address_gives_way() {
+        let ledger = Ledger::new(metrics().ledger.clone());
+        let newcomers = Newcomers::new(NEWCOMERS_MAX);
+        let (first, _client) = outlet(&ledger, 1).await;
+        let (second, _client) = outlet(&ledger, 2).await;
+        let other = newcomers.enter(OTHER, &first);
+        let mut places = vec![newcomers.enter(PEER, &first)];
+        for _ in 1..NEWCOMERS_PER_ADDRESS_MAX {
+            places.push(newcomers.enter(PEER, &second));
+        }
+        assert_eq!(newcomers.count(), NEWCOMERS_PER_ADDRESS_MAX + 1);
+        places.push(newcomers.enter(PEER, &second));
+        assert_eq!(newcomers.count(), NEWCOMERS_PER_ADDRESS_MAX + 1);
+        is_told_to_go(&first).await;
+        drop((places, other));
+        assert_eq!(newcomers.count(), 0);
+        assert!(newcomers.book.lock().by_network.is_empty());
+    }
+
+    #[tokio::test]
+    async fn loopback_has_the_limit_of_the_node_only() {
+        let ledger = Ledger::new(metrics().ledger.clone());
+        let max = NEWCOMERS_PER_ADDRESS_MAX * 2;
+        let newcomers = Newcomers::new(max);
+        let (first, _client) = outlet(&ledger, 1).await;
+        let (second, _client) = outlet(&ledger, 2).await;
+        let mut places = vec![newcomers.enter(LOOPBACK, &first)];
+        places.extend((1..max).map(|_| newcomers.enter(LOOPBACK, &second)));
+        assert_eq!(newcomers.count(), max);
+        places.push(newcomers.enter(PEER, &second));
+        assert_eq!(newcomers.count(), max);
+        is_told_to_go(&first).await;
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one() {
+        let parse = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(
+            network(parse("2001:db8::1")),
+            network(parse("2001:db8::ffff:2"))
+        );
+        assert_ne!(
+            network(parse("2001:db8::1")),
+            network(parse("2001:db8:0:1::1"))
+        );
+        assert_eq!(network(parse("::ffff:192.0.2.1")), PEER);
+        assert!(network(parse("::1")).is_loopback());
+        assert!(network(parse("::ffff:127.0.0.1")).is_loopback());
+    }
+}

@@ -1,0 +1,330 @@
+//! The proof of "acknowledged means safe": a node under load is killed again and again, and what senders saw
+//! acknowledged is compared with what receivers got.
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, ensure};
+use tests::actors::{Destination, Dice, Habit, Phase, Receiver, Sender, Stage, receive, send};
+use tests::book::Book;
+use tests::process::{Home, Process, Setup};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+/// Rounds of the proof; `CRASH_ROUNDS` is another number of them.
+const ROUNDS: usize = 50;
+/// Rounds within which a node that acknowledges what it has merely routed must have lost something.
+const ROUNDS_TO_LOSE: usize = 10;
+/// Acknowledged messages must have arrived so long after everybody is back.
+const ARRIVAL: Duration = Duration::from_secs(20);
+/// Everybody must be back, and gone after a kill, by then.
+const CLIENTS: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "kills a node 50 times, 90 s: cargo xtask test proof"]
+async fn nothing_acknowledged_is_lost_when_the_node_is_killed() {
+    let rounds = number("CRASH_ROUNDS")
+        .and_then(|rounds| usize::try_from(rounds).ok())
+        .unwrap_or(ROUNDS);
+    let mut crash = Crash::new("settled").await.unwrap();
+    for _ in 0..rounds {
+        crash.round().await.unwrap();
+        assert_eq!(crash.lost, Vec::<String>::new(), "lost; {}", crash.report());
+    }
+    crash.last_look().await.unwrap();
+    assert_eq!(crash.lost, Vec::<String>::new(), "lost; {}", crash.report());
+    assert_eq!(
+        crash.book.problems(),
+        Vec::<String>::new(),
+        "{}",
+        crash.report()
+    );
+    let totals = crash.book.totals();
+    assert_eq!(
+        totals.bounced,
+        0,
+        "nobody was to get an error; {}",
+        crash.report()
+    );
+    assert!(
+        totals.acked > rounds * 20,
+        "too little was acknowledged; {}",
+        crash.report()
+    );
+    eprintln!("{}", crash.report());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "kills a node until it has lost something: cargo xtask test proof"]
+async fn a_node_that_acknowledges_what_it_routed_is_caught_losing() {
+    let mut crash = Crash::new("routed").await.unwrap();
+    while crash.lost.is_empty() {
+        assert!(
+            crash.rounds <= ROUNDS_TO_LOSE,
+            "no loss was found, so finding none proves nothing; {}",
+            crash.report()
+        );
+        crash.round().await.unwrap();
+    }
+    eprintln!("found {} losses; {}", crash.lost.len(), crash.report());
+}
+
+/// A number in the environment.
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var_os(name)?;
+    Some(text.to_str().unwrap().parse().unwrap())
+}
+
+struct Crash {
+    home: Home,
+    book: Arc<Book>,
+    seed: u64,
+    dice: Dice,
+    rounds: usize,
+    began: Instant,
+    /// Acknowledged messages that did not arrive.
+    lost: Vec<String>,
+    /// Ids to resume by of the receivers' last sessions.
+    resume: Vec<Option<String>>,
+    load: Duration,
+    complaints: Vec<String>,
+}
+
+impl Crash {
+    async fn new(acknowledge: &str) -> Result<Self> {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+        let seed = number("CRASH_SEED").unwrap_or_else(|| u64::from(now.subsec_nanos()));
+        eprintln!("CRASH_SEED={seed} chooses the same kill points again");
+        let setup = Setup {
+            general: format!("acknowledge = \"{acknowledge}\""),
+            tables: "[access]\nmax_user_offline_messages = [{ acl = \"all\", value = 100000 }]\n"
+                .to_owned(),
+            ..Setup::default()
+        };
+        let accounts = receivers().into_iter().map(|receiver| receiver.local);
+        let mut accounts: Vec<_> = accounts
+            .chain(senders().into_iter().map(|sender| sender.local))
+            .collect();
+        accounts.dedup();
+        Ok(Self {
+            home: Home::new(&setup, &accounts).await?,
+            book: Arc::default(),
+            seed,
+            dice: Dice::new(seed),
+            rounds: 0,
+            began: Instant::now(),
+            lost: Vec::new(),
+            resume: vec![None; receivers().len()],
+            load: Duration::ZERO,
+            complaints: Vec::new(),
+        })
+    }
+
+    /// One life of the node: everybody logs in and gets what waits, then there is load, then the node is killed.
+    async fn round(&mut self) -> Result<()> {
+        self.rounds += 1;
+        let node = Process::start(&self.home).await?;
+        let (phase, seen) = watch::channel(Phase::Settling);
+        let mut clients = self.enter(&node, seen);
+        // One life in eight ends while clients log in and get their messages.
+        if self.dice.between(0, 8) == 0 {
+            tokio::time::sleep(self.dice.millis(5, 250)).await;
+        } else {
+            clients.all_ready().await?;
+            self.lost.extend(self.book.settle(ARRIVAL).await);
+            phase.send_replace(Phase::Load);
+            let load = self.dice.millis(50, 900);
+            self.load += load;
+            tokio::time::sleep(load).await;
+        }
+        self.end(node, &phase, clients).await
+    }
+
+    /// A life without a load, that shows what the one before has left.
+    async fn last_look(&mut self) -> Result<()> {
+        let node = Process::start(&self.home).await?;
+        let (phase, seen) = watch::channel(Phase::Settling);
+        let mut clients = self.enter(&node, seen);
+        clients.all_ready().await?;
+        self.lost.extend(self.book.settle(ARRIVAL).await);
+        self.end(node, &phase, clients).await
+    }
+
+    async fn end(
+        &mut self,
+        node: Process,
+        phase: &watch::Sender<Phase>,
+        clients: Clients,
+    ) -> Result<()> {
+        self.complaints.extend(node.complaints());
+        node.kill()?;
+        phase.send_replace(Phase::Over);
+        self.resume = clients.gone().await?;
+        self.book.next_boot();
+        Ok(())
+    }
+
+    fn enter(&mut self, node: &Process, phase: watch::Receiver<Phase>) -> Clients {
+        let stage = Stage::new(node, &self.book, phase);
+        let mut tasks = JoinSet::new();
+        let (receivers, senders) = (receivers(), senders());
+        let count = receivers.len();
+        let destinations: Arc<[Destination]> = destinations().into();
+        let expected = receivers.len() + senders.len();
+        for (index, receiver) in receivers.into_iter().enumerate() {
+            let resume = self.resume[index].take();
+            let client = receive(receiver, stage.clone(), self.dice.roll(), resume);
+            tasks.spawn(async move { (index, client.await) });
+        }
+        for sender in senders {
+            let (stage, destinations) = (stage.clone(), Arc::clone(&destinations));
+            let seed = self.dice.roll();
+            tasks.spawn(async move {
+                send(sender, stage, destinations, seed).await;
+                (usize::MAX, None)
+            });
+        }
+        Clients {
+            tasks,
+            ready: stage.ready,
+            book: Arc::clone(&self.book),
+            expected,
+            receivers: count,
+        }
+    }
+
+    fn report(&self) -> String {
+        let Self {
+            seed, rounds, load, ..
+        } = self;
+        format!(
+            "CRASH_SEED={seed}, {rounds} rounds in {:.1} s, {:.1} s of load: {:?}\nproblems: {:#?}\ncomplaints of the node: {:#?}",
+            self.began.elapsed().as_secs_f64(),
+            load.as_secs_f64(),
+            self.book.totals(),
+            self.book.problems(),
+            self.complaints,
+        )
+    }
+}
+
+/// The clients of one life.
+struct Clients {
+    tasks: JoinSet<(usize, Option<String>)>,
+    ready: watch::Sender<usize>,
+    book: Arc<Book>,
+    expected: usize,
+    receivers: usize,
+}
+
+impl Clients {
+    async fn all_ready(&mut self) -> Result<()> {
+        let mut ready = self.ready.subscribe();
+        let all = ready.wait_for(|count| *count == self.expected);
+        let waited = tokio::time::timeout(CLIENTS, all).await.is_ok();
+        let (count, expected) = (*self.ready.borrow(), self.expected);
+        ensure!(
+            waited,
+            "{count} of {expected} clients are ready; problems: {:#?}",
+            self.book.problems()
+        );
+        Ok(())
+    }
+
+    async fn gone(mut self) -> Result<Vec<Option<String>>> {
+        let mut resume = vec![None; self.receivers];
+        let all = async {
+            while let Some(done) = self.tasks.join_next().await {
+                let (index, id) = done?;
+                if let Some(slot) = resume.get_mut(index) {
+                    *slot = id;
+                }
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(CLIENTS, all)
+            .await
+            .context("clients do not see the end")??;
+        Ok(resume)
+    }
+}
+
+/// One account each, but the last three.
+fn receivers() -> Vec<Receiver> {
+    let one = |local: &str, habit, is_tls| Receiver {
+        local: local.to_owned(),
+        resource: "one",
+        habit,
+        is_tls,
+        is_single: true,
+    };
+    let of_many = |resource, habit, is_tls| Receiver {
+        local: "many".to_owned(),
+        resource,
+        habit,
+        is_tls,
+        is_single: false,
+    };
+    vec![
+        one("prompt", Habit::Prompt, false),
+        one("prompt-tls", Habit::Prompt, true),
+        one("late", Habit::Late, false),
+        one("late-tls", Habit::Late, true),
+        one("never", Habit::Never, false),
+        one("never-tls", Habit::Never, true),
+        one("flooded", Habit::Never, false),
+        one("slow", Habit::Slow, false),
+        one("slow-tls", Habit::Slow, true),
+        one("restless", Habit::Restless, false),
+        one("restless-tls", Habit::Restless, true),
+        one("away", Habit::Away, false),
+        of_many("prompt", Habit::Prompt, false),
+        of_many("never", Habit::Never, true),
+        of_many("slow", Habit::Slow, false),
+    ]
+}
+
+fn destinations() -> Vec<Destination> {
+    let to = |local: &str, bytes_max, weight| Destination {
+        local: local.to_owned(),
+        resource: Some("one"),
+        is_single: true,
+        bytes_max,
+        weight,
+    };
+    vec![
+        to("prompt", 500, 3),
+        to("prompt-tls", 5_000, 3),
+        to("late", 500, 3),
+        to("late-tls", 500, 3),
+        to("never", 500, 3),
+        to("never-tls", 2_000, 2),
+        to("flooded", 40_000, 2),
+        to("slow", 4_000, 4),
+        to("slow-tls", 4_000, 4),
+        to("restless", 500, 3),
+        to("restless-tls", 500, 3),
+        to("away", 1_000, 3),
+        Destination {
+            resource: Some("never"),
+            is_single: false,
+            ..to("many", 1_000, 4)
+        },
+    ]
+}
+
+fn senders() -> Vec<Sender> {
+    let sender = |local: &str, is_tls, is_restless, pause_ms| Sender {
+        local: local.to_owned(),
+        is_tls,
+        is_restless,
+        is_available: false,
+        pause: Duration::from_millis(pause_ms),
+    };
+    vec![
+        sender("sender-1", false, false, 4),
+        sender("sender-2", false, true, 4),
+        sender("sender-3", false, false, 20),
+        sender("sender-4", true, false, 4),
+        sender("sender-5", true, true, 10),
+    ]
+}
