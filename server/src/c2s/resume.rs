@@ -44,12 +44,12 @@ pub struct Kept {
     /// Number of the write of its in-flight row; 0 if there is none.
     pub serial: u64,
     /// Where it is stored, too.
-    pub row: Option<Row>,
+    pub row: Option<KeptRow>,
 }
 
 /// A row that can be deleted when the client has the stanza.
 #[derive(Debug)]
-pub enum Row {
+pub enum KeptRow {
     /// Written since the stanza waited too long.
     InFlight(i64),
     /// The stanza comes from a store, which waits for word of it; that keeps it if the session ends.
@@ -71,7 +71,7 @@ impl Kept {
     /// The same for a stanza that is pushed with a receipt.
     pub fn with_receipt(self, receipt: Option<Receipt>) -> Self {
         Self {
-            row: receipt.map(Row::Store),
+            row: receipt.map(KeptRow::Store),
             ..self
         }
     }
