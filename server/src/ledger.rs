@@ -25,6 +25,8 @@ pub const SWEEP_MS: u64 = 50;
 pub const IN_FLIGHT_AFTER_MS: u64 = 250;
 /// Rows that one sweep commits at most; the rest waits for the next one.
 pub const IN_FLIGHT_BATCH_MAX: usize = 1_000;
+/// Milliseconds that the database is left alone after it has failed.
+const REST_MS: u64 = 1_000;
 const SHARDS: usize = 64;
 
 /// A coarse clock that costs a load: milliseconds since the node started, moved by the sweep.
@@ -59,6 +61,8 @@ pub struct Ledger {
     /// In-flight rows whose stanza is acknowledged or stored elsewhere.
     done_rows: Mutex<Vec<i64>>,
     own: Mutex<OwnTokens>,
+    /// The database is not written to before.
+    rest_until_ms: AtomicU64,
 }
 
 /// Stanzas that no client waits for but a row does: it is deleted when another target is done with its stanza.
@@ -87,6 +91,7 @@ impl Ledger {
             enrolled: Mutex::default(),
             done_rows: Mutex::default(),
             own: Mutex::default(),
+            rest_until_ms: AtomicU64::new(0),
         })
     }
 
@@ -129,6 +134,16 @@ impl Ledger {
             session: OWN_SESSION,
             stanza,
         }
+    }
+
+    /// The stanza of a row finds no way through a fault of ours: the row stays for the next start. `false` if the token
+    /// is not that of a row.
+    pub fn leave_row(&self, token: Option<Token>) -> bool {
+        let own = token.filter(|token| token.session == OWN_SESSION);
+        if let Some(token) = own {
+            self.own.lock().rows.remove(&token.stanza);
+        }
+        own.is_some()
     }
 
     fn settle_own(&self, stanza: u32) {
@@ -202,56 +217,95 @@ impl Ledger {
         let mut interval = tokio::time::interval(Duration::from_millis(SWEEP_MS));
         interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let started = tokio::time::Instant::now();
+        // Neither the clock nor an `<a/>` waits for the database. A write that is cut in its middle would not know its
+        // rows, so it is awaited at the end.
+        let mut writing = None;
         loop {
-            // Between two sweeps only: one that is cut in its middle would not know its rows.
             let now = tokio::select! {
                 biased;
                 () = end.cancelled() => break,
+                () = maybe(&mut writing) => {
+                    writing = None;
+                    continue;
+                }
                 now = interval.tick() => now,
             };
-            let ms = now.duration_since(started).as_millis();
+            let ms = u64::try_from(now.duration_since(started).as_millis());
             self.clock
                 .ms
-                .store(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
-            self.sweep(&store).await;
+                .store(ms.unwrap_or(u64::MAX), Ordering::Relaxed);
+            let may_write = writing.is_none() && self.clock.now_ms() >= self.rest_until_ms();
+            let rows = self.sweep(may_write);
+            if may_write && (!rows.is_empty() || self.has_done_rows()) {
+                writing = Some(Box::pin(self.write(&store, rows)));
+            }
         }
-        self.sweep(&store).await;
+        maybe_now(writing).await;
+        let rows = self.sweep(true);
+        self.write(&store, rows).await;
     }
 
-    async fn sweep(&self, store: &InFlightStore) {
+    fn rest_until_ms(&self) -> u64 {
+        self.rest_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// The database has failed: it is left alone for a while.
+    fn rest(&self) {
+        let until = self.clock.now_ms().saturating_add(REST_MS);
+        self.rest_until_ms.store(until, Ordering::Relaxed);
+    }
+
+    /// Writes what is owed to clients, and collects stanzas that need a row if there `is_room` for them.
+    fn sweep(&self, is_room: bool) -> Vec<Row> {
         let due = std::mem::take(&mut *self.enrolled.lock());
-        let mut rows: Vec<(SessionRef, u64, InFlight)> = Vec::new();
+        let rows_max = if is_room { IN_FLIGHT_BATCH_MAX } else { 0 };
+        let mut rows = Vec::new();
         let mut tokens = Vec::new();
         for outlet in due {
-            self.look_at(&outlet, &mut rows);
+            self.look_at(&outlet, &mut rows, rows_max);
             outlet.flush(&mut tokens);
         }
         self.settle_all(&mut tokens);
+        rows
+    }
+
+    async fn write(&self, store: &InFlightStore, rows: Vec<Row>) {
         if !rows.is_empty() {
             self.commit(store, rows).await;
         }
-        let done = std::mem::take(&mut *self.done_rows.lock());
+        let done = self.take_done_rows();
         if !done.is_empty()
             && let Err(error) = store.delete(&done).await
         {
             warn!(%error, "in-flight rows could not be deleted");
             self.done_rows.lock().extend(done);
+            self.rest();
         }
     }
 
+    fn has_done_rows(&self) -> bool {
+        !self.done_rows.lock().is_empty()
+    }
+
+    /// Rows that are not needed any more, for whoever deletes them.
+    pub fn take_done_rows(&self) -> Vec<i64> {
+        std::mem::take(&mut *self.done_rows.lock())
+    }
+
     /// Collects what has waited long enough; enrols the outlet again if something is younger.
-    fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<(SessionRef, u64, InFlight)>) {
+    fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<Row>, rows_max: usize) {
         let now = self.clock.now_ms();
         let (mut again, mut asked) = (false, false);
         outlet.taken_off_list();
         outlet.with_kept(|managed, kept| {
             let mut look = |kept: &mut crate::c2s::resume::Kept| {
-                if kept.token.is_none() || kept.serial != 0 || kept.stanza.kind() == Kind::Presence
-                {
+                // Nobody waits, or the stanza has a row already.
+                let waits = kept.token.is_some_and(|token| token.session != OWN_SESSION);
+                if !waits || kept.serial != 0 || kept.stanza.kind() == Kind::Presence {
                     return;
                 }
                 let old = now.saturating_sub(kept.at_ms) >= IN_FLIGHT_AFTER_MS;
-                if !old || rows.len() >= IN_FLIGHT_BATCH_MAX {
+                if !old || rows.len() >= rows_max {
                     again = true;
                     return;
                 }
@@ -271,7 +325,7 @@ impl Ledger {
 
     /// Commits rows and settles their senders. If the database fails, nobody is told anything and the next sweep
     /// tries again.
-    async fn commit(&self, store: &InFlightStore, rows: Vec<(SessionRef, u64, InFlight)>) {
+    async fn commit(&self, store: &InFlightStore, rows: Vec<Row>) {
         let stanzas: Vec<_> = rows.iter().map(|(_, _, row)| row.clone()).collect();
         let ids = match store.insert(stanzas).await {
             Ok(ids) => ids,
@@ -281,6 +335,7 @@ impl Ledger {
                     with_kept(outlet, *serial, |kept| kept.serial = 0);
                     outlet.enroll_now();
                 }
+                self.rest();
                 return;
             }
         };
@@ -301,6 +356,24 @@ impl Ledger {
     }
 }
 
+/// A stanza that needs a row: where it is kept, the number of this write, and what is written.
+type Row = (SessionRef, u64, InFlight);
+
+/// Ready when the work is done; never if there is none.
+async fn maybe(work: &mut Option<impl Future<Output = ()> + Unpin>) {
+    match work {
+        Some(work) => work.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ready when the work is done, or at once if there is none.
+async fn maybe_now(work: Option<impl Future<Output = ()>>) {
+    if let Some(work) = work {
+        work.await;
+    }
+}
+
 /// Runs `f` on the kept stanza with that serial, if the outlet still has it.
 fn with_kept<T>(
     outlet: &Outlet,
@@ -316,3 +389,6 @@ fn with_kept<T>(
         all.find(|kept| kept.serial == serial).map(&mut f)
     })
 }
+
+#[cfg(test)]
+mod tests;

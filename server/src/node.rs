@@ -9,7 +9,7 @@ use monitoring::{Exporter, Readiness, Registry, State};
 use protocol::{JidRef, Kind};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use transport::ListenOptions;
 
 use crate::access::AccessRules;
@@ -145,16 +145,13 @@ impl Node {
         db.migrate().await?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
-        let router = Router::new(
-            ledger.clone(),
-            metrics.clone(),
-            router::Settings {
-                default_domain: plan.default_domain,
-                language: plan.language,
-                acknowledge: plan.acknowledge,
-                hide_service_name: plan.hide_service_name,
-            },
-        );
+        let settings = router::Settings {
+            default_domain: plan.default_domain,
+            language: plan.language,
+            acknowledge: plan.acknowledge,
+            hide_service_name: plan.hide_service_name,
+        };
+        let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
         observe_sessions(&mut registry, &router);
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
@@ -181,16 +178,7 @@ impl Node {
         crate::api::control::serve(&plan.data_dir, &router, &late)
             .map_err(|(path, error)| StartError::Control { path, error })?;
         if let Some(socket) = metrics_socket {
-            let exporter = Exporter::new(registry, readiness.clone());
-            let end = late.clone();
-            late.tasks().spawn("exporter", async move {
-                let served = exporter
-                    .serve(socket, async move { end.cancelled().await })
-                    .await;
-                if let Err(error) = served {
-                    warn!(%error, "exporter stopped");
-                }
-            });
+            serve_metrics(socket, registry, &readiness, &late);
         }
         // … serve last.
         let settings: Vec<_> = listeners.iter().map(|l| l.settings.clone()).collect();
@@ -258,7 +246,7 @@ impl Certificates {
         {
             match tls.reload() {
                 Ok(reloaded) => info!(?reloaded, "certificates read again"),
-                Err(error) => tracing::error!(%error, "certificates stay as they were"),
+                Err(error) => error!(%error, "certificates stay as they were"),
             }
         }
         self.note_expiry();
@@ -395,37 +383,57 @@ fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
+/// Serves metrics until the drain is over.
+fn serve_metrics(socket: TcpListener, registry: Registry, readiness: &Readiness, late: &Shutdown) {
+    let exporter = Exporter::new(registry, readiness.clone());
+    let end = late.clone();
+    late.tasks().spawn("exporter", async move {
+        let served = exporter
+            .serve(socket, async move { end.cancelled().await })
+            .await;
+        if let Err(error) = served {
+            warn!(%error, "exporter stopped");
+        }
+    });
+}
+
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so
-/// messages go to the offline store. A row is deleted after its stanza is settled.
+/// messages go to the offline store. A row is deleted after its stanza is settled, and stays if that fails.
 async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), StartError> {
     loop {
         let rows = store.list(RECOVER_BATCH).await?;
-        if rows.is_empty() {
+        let total = rows.len();
+        if total == 0 {
             return Ok(());
         }
-        let mut done = Vec::with_capacity(rows.len());
         for row in rows {
-            if let Some(stanza) = row.to_stanza() {
-                let stanza = match (stanza.kind(), stanza.to().map(JidRef::to_bare)) {
-                    // The session that it was for is gone, whatever its name was.
-                    (Kind::Message, Some(to)) => stanza.with_to(to.as_ref()),
-                    _ => stanza,
-                };
-                router
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
-                router.metrics.ledger.in_flight_recovered.inc();
-            }
-            done.push(row.id);
+            let token = Some(router.ledger.token_of_row(row.id));
+            let Some(stanza) = row.to_stanza() else {
+                warn!("an in-flight row holds no stanza");
+                router.ledger.settle_all(&mut token.into_iter().collect());
+                continue;
+            };
+            let stanza = match (stanza.kind(), stanza.to().map(JidRef::to_bare)) {
+                // The session that it was for is gone, whatever its name was.
+                (Kind::Message, Some(to)) => stanza.with_to(to.as_ref()),
+                _ => stanza,
+            };
+            router.route(Delivery { stanza, token }).await;
+            router.metrics.ledger.in_flight_recovered.inc();
         }
+        let done = router.ledger.take_done_rows();
         info!(
             stanzas = done.len(),
             "stanzas of an earlier run were routed"
         );
         store.delete(&done).await?;
+        if done.len() < total {
+            error!(
+                left = total - done.len(),
+                "stanzas in flight stay for the next start"
+            );
+            return Ok(());
+        }
     }
 }
 
@@ -444,3 +452,6 @@ impl Observer for QueryObserver {
         self.0.queries.observe("commit", elapsed, succeeded);
     }
 }
+
+#[cfg(test)]
+mod tests;

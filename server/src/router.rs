@@ -308,6 +308,13 @@ impl Route {
 
     /// Answers with an error, unless the stanza must not be answered. Either way it is settled.
     pub fn bounce(&mut self, delivery: Delivery, error: &StanzaError) {
+        if error.condition == StanzaCondition::InternalServerError
+            && self.router.ledger.leave_row(delivery.token)
+        {
+            // Its sender was told long ago that it is safe, and it is: who starts the node next tries again.
+            tracing::error!("a stanza in flight could not be stored, its row stays");
+            return;
+        }
         if let Some(reply) = delivery.stanza.error_reply(error) {
             self.router.metrics.stanzas_bounced.inc();
             self.reply(reply);

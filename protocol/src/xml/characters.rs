@@ -62,7 +62,7 @@ pub(crate) fn escaped(text: &str, place: Place) -> Cow<'_, str> {
 
 /// `text` has only characters that XML 1.0 allows.
 pub fn is_writable(text: &str) -> bool {
-    !has_forbidden_character(text.as_bytes())
+    Characters::of(text.as_bytes()).are_allowed
 }
 
 /// The first character that is not written as it is: its index, what is written, and its bytes.
@@ -131,22 +131,42 @@ pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// UTF-8 `bytes` hold a character that XML 1.0 forbids: a control character, U+FFFE or U+FFFF.
-pub(crate) fn has_forbidden_character(bytes: &[u8]) -> bool {
-    // No early exit: this form is compiled to vector instructions.
-    let (control, wide) = bytes.iter().fold((0, 0), |(control, wide), &byte| {
-        let is_control = (byte < b' ') & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
-        (
-            control | u8::from(is_control),
-            wide | u8::from(byte == 0xef),
-        )
-    });
-    control != 0
-        || wide != 0
-            && memchr::memchr_iter(0xef, bytes).any(|index| {
+/// What a look at the characters of an element tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Characters {
+    /// XML 1.0 allows all of them: there is no control character, no U+FFFE and no U+FFFF.
+    pub(crate) are_allowed: bool,
+    /// There is one, which each reader has to turn into a line feed.
+    pub(crate) has_carriage_return: bool,
+}
+
+impl Characters {
+    /// Looks at UTF-8 `bytes`.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        // No early exit: this form is compiled to vector instructions.
+        let (control, wide, carriage_return) =
+            bytes
+                .iter()
+                .fold((0, 0, 0), |(control, wide, carriage_return), &byte| {
+                    let is_control =
+                        (byte < b' ') & (byte != b'\t') & (byte != b'\n') & (byte != b'\r');
+                    (
+                        control | u8::from(is_control),
+                        wide | u8::from(byte == 0xef),
+                        carriage_return | u8::from(byte == b'\r'),
+                    )
+                });
+        let has_noncharacter = || {
+            memchr::memchr_iter(0xef, bytes).any(|index| {
                 let last = index.saturating_add(2);
                 matches!(bytes.get(index..=last), Some([0xef, 0xbf, 0xbe | 0xbf]))
             })
+        };
+        Self {
+            are_allowed: control == 0 && (wide == 0 || !has_noncharacter()),
+            has_carriage_return: carriage_return != 0,
+        }
+    }
 }
 
 fn is_xml_char(char: char) -> bool {
@@ -253,8 +273,7 @@ pub(crate) fn push_text(raw: &str, out: &mut String) {
 #[cfg(test)]
 mod tests {
     use super::{
-        Place, attribute_value, check_references, escape, escaped, has_forbidden_character,
-        push_text, reference,
+        Characters, Place, attribute_value, check_references, escape, escaped, push_text, reference,
     };
     use crate::StreamCondition;
     use crate::xml::Fault;
@@ -352,7 +371,10 @@ mod tests {
             "\u{fffd}\u{feff}\u{1fffe}",
             "\u{ff5e}",
         ] {
-            assert!(!has_forbidden_character(allowed.as_bytes()), "{allowed:?}");
+            assert!(
+                Characters::of(allowed.as_bytes()).are_allowed,
+                "{allowed:?}"
+            );
         }
         for forbidden in [
             "\0",
@@ -364,7 +386,7 @@ mod tests {
             "x\u{ffff}",
         ] {
             assert!(
-                has_forbidden_character(forbidden.as_bytes()),
+                !Characters::of(forbidden.as_bytes()).are_allowed,
                 "{forbidden:?}"
             );
         }

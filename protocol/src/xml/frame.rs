@@ -166,7 +166,7 @@ impl<'a> Frame<'a> {
                 return restamped(element, to.as_ref(), stamp);
             }
         }
-        if self.index.has_foreign_scope {
+        if self.index.is_rewritten {
             return restamped(self.as_client_element(), to.as_ref(), stamp);
         }
         Ok(self.spliced(kind, stanza_type, to.as_ref(), stamp))

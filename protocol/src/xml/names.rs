@@ -14,28 +14,25 @@ pub(crate) struct QName<'a> {
 
 /// Splits a QName (Namespaces in XML 1.0, section 4). `None` if `name` is none.
 pub(crate) fn qname(name: &str) -> Option<QName<'_>> {
-    let mut colon = None;
-    let mut expects_start = true;
-    for (index, byte) in name.bytes().enumerate() {
-        let class = CLASSES.get(usize::from(byte)).copied().unwrap_or(0);
-        if class & START != 0 {
-            expects_start = false;
-        } else if class & COLON != 0 {
-            if expects_start || colon.is_some() {
-                return None;
-            }
-            colon = Some(index);
-            expects_start = true;
-        } else if class & WIDE != 0 {
-            return wide_qname(name);
-        } else if class == 0 || expects_start {
-            return None;
-        }
+    if is_ascii_ncname(name.as_bytes()) {
+        return Some(QName {
+            prefix: "",
+            local: name,
+        });
     }
-    if expects_start {
-        return None;
+    if !name.is_ascii() {
+        return wide_qname(name);
     }
-    Some(split_at_colon(name, colon))
+    let (prefix, local) = name.split_once(':')?;
+    (is_ascii_ncname(prefix.as_bytes()) && is_ascii_ncname(local.as_bytes()))
+        .then_some(QName { prefix, local })
+}
+
+/// A name without a colon, of ASCII characters only: most names are.
+fn is_ascii_ncname(name: &[u8]) -> bool {
+    let class = |byte: &u8| CLASSES.get(usize::from(*byte)).copied().unwrap_or(0);
+    name.first().is_some_and(|first| class(first) == START)
+        && name.iter().all(|byte| class(byte) & (START | LATER) != 0)
 }
 
 /// The same for a name with characters beyond ASCII.
@@ -115,9 +112,6 @@ fn is_in(ranges: &[(u16, u16)], char: char) -> bool {
 const START: u8 = 1;
 /// Only later in a name.
 const LATER: u8 = 2;
-const COLON: u8 = 4;
-/// Part of a character beyond ASCII.
-const WIDE: u8 = 8;
 
 /// What a byte may be in a name.
 const CLASSES: [u8; 256] = {
@@ -134,8 +128,6 @@ const CLASSES: [u8; 256] = {
             classes[byte] = match byte as u8 {
                 b'A'..=b'Z' | b'a'..=b'z' | b'_' => START,
                 b'0'..=b'9' | b'-' | b'.' => LATER,
-                b':' => COLON,
-                0x80..=0xff => WIDE,
                 _ => 0,
             };
             byte += 1;

@@ -7,7 +7,7 @@
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::characters::{check_references, has_forbidden_character, is_space, reference};
+use super::characters::{Characters, check_references, is_space, reference};
 use super::names::{QName, qname};
 use super::pending::Pending;
 use super::server_owned;
@@ -296,8 +296,9 @@ pub(crate) struct Index {
     pub(crate) has_body: bool,
     /// A child has the name of one that only servers add.
     pub(crate) has_server_owned: bool,
-    /// A namespace is declared or used in a way that another stream would read otherwise.
-    pub(crate) has_foreign_scope: bool,
+    /// The bytes are not in forwardable form: a namespace is declared or used in a way that another stream would read
+    /// otherwise, or there is a carriage return, which not all readers get right.
+    pub(crate) is_rewritten: bool,
 }
 
 impl Index {
@@ -451,7 +452,7 @@ impl Pass<'_> {
             return Err(Fault::MALFORMED);
         }
         let bytes = self.bytes.get(..end).unwrap_or_default();
-        if has_forbidden_character(bytes) {
+        if !Characters::of(bytes).are_allowed {
             return Err(Fault::MALFORMED);
         }
         let text = std::str::from_utf8(bytes).map_err(|_| Fault::MALFORMED)?;
@@ -511,12 +512,13 @@ impl Pass<'_> {
         Ok(None)
     }
 
-    fn check_characters(&self, end: usize) -> Result<(), Fault> {
-        if has_forbidden_character(self.bytes.get(..end).unwrap_or_default()) {
-            Err(Fault::MALFORMED)
-        } else {
-            Ok(())
+    fn check_characters(&mut self, end: usize) -> Result<(), Fault> {
+        let characters = Characters::of(self.bytes.get(..end).unwrap_or_default());
+        if !characters.are_allowed {
+            return Err(Fault::MALFORMED);
         }
+        self.progress.index.is_rewritten |= characters.has_carriage_return;
+        Ok(())
     }
 
     /// Checks a start tag and puts its element on the stack.
@@ -595,7 +597,7 @@ impl Pass<'_> {
         index.ns = ns;
         index.tag_end = offset(end);
         if !qname.prefix.is_empty() {
-            index.has_foreign_scope = true;
+            index.is_rewritten = true;
         }
         Ok(())
     }
@@ -634,7 +636,7 @@ impl Pass<'_> {
                 && binding.prefix.of_bytes(bytes) == prefix.as_bytes()
         });
         if prefix == "stream" {
-            self.progress.index.has_foreign_scope = true;
+            self.progress.index.is_rewritten = true;
         }
         if let Some(binding) = declared {
             return Ok(binding.ns);
@@ -642,7 +644,7 @@ impl Pass<'_> {
         if prefix == "xml" {
             return Ok(Ns::Xml);
         }
-        self.progress.index.has_foreign_scope = true;
+        self.progress.index.is_rewritten = true;
         self.outside
             .find(prefix)
             .ok_or(Fault::Condition(StreamCondition::BadNamespacePrefix))
@@ -774,7 +776,7 @@ impl Pass<'_> {
             if depth == 1 && prefix.is_empty() {
                 self.progress.index.set_place(Key::Xmlns, place);
             } else {
-                self.progress.index.has_foreign_scope = true;
+                self.progress.index.is_rewritten = true;
             }
         }
         let ns = match (name.is_empty(), place.is_plain) {

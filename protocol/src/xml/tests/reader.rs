@@ -25,7 +25,7 @@ fn elements_come_one_by_one_until_the_end() {
 
 /// N13: what is pipelined behind the end of a phase belongs to the new stream.
 #[test]
-fn a_new_stream_starts_where_the_former_one_was_left() {
+fn n13_a_new_stream_starts_where_the_former_one_was_left() {
     let former = format!("<?xml version='1.0'?>{HEADER}<auth>x</auth>");
     let new = "\n<?xml version='1.0'?><s:stream xmlns:s='http://etherx.jabber.org/streams' xmlns='jabber:client' \
                xmlns:p='x'><p:a/></s:stream>";

@@ -42,7 +42,7 @@ fn sorted(mut element: Element) -> Element {
 }
 
 #[test]
-fn each_row_has_its_case_here() {
+fn r13_each_row_has_its_case_here() {
     let rows: Vec<(&str, &str)> = TABLE.iter().map(|(name, ns, _)| (*name, *ns)).collect();
     assert_eq!(
         rows,
@@ -61,7 +61,7 @@ fn each_row_has_its_case_here() {
 }
 
 #[test]
-fn ids_by_our_archives_are_removed() {
+fn r13_ids_by_our_archives_are_removed() {
     for by in [
         "example.net",
         "romeo@example.net",
@@ -102,7 +102,7 @@ fn ids_by_our_archives_are_removed() {
 }
 
 #[test]
-fn delays_from_us_are_removed() {
+fn r13_delays_from_us_are_removed() {
     check(
         "<delay xmlns='urn:xmpp:delay' from='example.net' stamp='2026-01-01T00:00:00Z'/>",
         false,
@@ -122,7 +122,7 @@ fn delays_from_us_are_removed() {
 }
 
 #[test]
-fn copies_of_other_messages_are_removed() {
+fn r13_copies_of_other_messages_are_removed() {
     let forwarded = "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' from='a@b'/></forwarded>";
     check(
         &format!("<sent xmlns='urn:xmpp:carbons:2'>{forwarded}</sent>"),
@@ -137,14 +137,14 @@ fn copies_of_other_messages_are_removed() {
 }
 
 #[test]
-fn results_of_the_archive_are_removed() {
+fn r13_results_of_the_archive_are_removed() {
     check("<result xmlns='urn:xmpp:mam:2' id='1'/>", false);
     check("<fin xmlns='urn:xmpp:mam:2'/>", false);
     check("<query xmlns='urn:xmpp:mam:2'/>", true);
 }
 
 #[test]
-fn elements_of_stream_management_are_removed() {
+fn r13_elements_of_stream_management_are_removed() {
     check("<r xmlns='urn:xmpp:sm:3'/>", false);
     check("<a xmlns='urn:xmpp:sm:3' h='1'/>", false);
     check("<s:anything xmlns:s='urn:xmpp:sm:3'/>", false);
@@ -152,7 +152,7 @@ fn elements_of_stream_management_are_removed() {
 }
 
 #[test]
-fn identities_of_occupants_are_removed() {
+fn r13_identities_of_occupants_are_removed() {
     check(
         "<occupant-id xmlns='urn:xmpp:occupant-id:0' id='1'/>",
         false,
@@ -160,7 +160,7 @@ fn identities_of_occupants_are_removed() {
 }
 
 #[test]
-fn of_what_rooms_say_only_requests_to_them_are_kept() {
+fn r13_of_what_rooms_say_only_requests_to_them_are_kept() {
     const USER: &str = "http://jabber.org/protocol/muc#user";
     check(&format!("<x xmlns='{USER}'/>"), false);
     check(
@@ -175,7 +175,7 @@ fn of_what_rooms_say_only_requests_to_them_are_kept() {
 
 /// All kinds of stanza, and streams of servers too.
 #[test]
-fn presence_and_iq_are_no_way_around() {
+fn r13_presence_and_iq_are_no_way_around() {
     let presence = stamped(
         "<presence><x xmlns='http://jabber.org/protocol/muc#user'/><show>away</show></presence>",
     );

@@ -59,7 +59,7 @@ fn kept_bytes_are_only_stamped() {
 
 /// R05: whatever the sender says of itself.
 #[test]
-fn from_is_replaced() {
+fn r05_from_is_replaced() {
     for from in [
         "romeo@example.net/orchard",
         "juliet@example.com",
@@ -286,6 +286,10 @@ fn bytes_that_lean_on_their_stream_are_written_anew() {
     check_bytes(
         "<message><stream:a xmlns:stream='x'/></message>",
         &format!("<message {FROM}><a xmlns='x'/></message>"),
+    );
+    check_bytes(
+        "<message><body\r\n>a\r\nb\rc&#13;</body></message>",
+        &format!("<message {FROM}><body>a\nb\nc&#13;</body></message>"),
     );
     let forwarded = "<message><forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'><body/></message></forwarded></message>";
     check_bytes(

@@ -1,0 +1,161 @@
+//! When a row is written, who is told, and when it is deleted.
+use protocol::FullJid;
+use tokio::net::TcpStream;
+
+use super::*;
+use crate::c2s::resume::Managed;
+use crate::outlet::Batch;
+use crate::storage::{Db, Options, Place};
+use crate::testing::{SETTINGS, message, metrics, outlet};
+
+const SENDER: u64 = 1;
+const RECEIVER: u64 = 2;
+
+/// A sender and a receiver that both manage their streams, and the database.
+struct Book {
+    ledger: Arc<Ledger>,
+    sender: SessionRef,
+    receiver: SessionRef,
+    db: Db,
+    store: InFlightStore,
+    /// Of the stanza that is on its way.
+    token: Token,
+    _clients: [TcpStream; 2],
+}
+
+async fn managed(ledger: &Arc<Ledger>, id: u64) -> (SessionRef, TcpStream) {
+    let (outlet, client) = outlet(ledger, id).await;
+    outlet.bind(FullJid::parse("somebody@localhost/test").unwrap());
+    let managed = Box::new(Managed::new(SETTINGS, None));
+    outlet.manage(managed, b"", &mut Batch::new(ledger));
+    ledger.add(id, outlet.clone());
+    (outlet, client)
+}
+
+impl Book {
+    async fn with_a_stanza_on_its_way() -> Self {
+        let db = Db::open(Options::new(Place::Memory)).await.unwrap();
+        db.migrate().await.unwrap();
+        let store = InFlightStore::new(db.clone());
+        let ledger = Ledger::new(metrics().ledger.clone());
+        let (sender, one) = managed(&ledger, SENDER).await;
+        let (receiver, other) = managed(&ledger, RECEIVER).await;
+        let stanza = sender.with_managed(Managed::receive).flatten().unwrap();
+        let token = Token {
+            session: SENDER,
+            stanza,
+        };
+        let mut batch = Batch::new(&ledger);
+        let message = message("romeo@localhost/orchard", "1", 10);
+        receiver.push(message, Some(token), &mut batch);
+        batch.flush();
+        Self {
+            ledger,
+            sender,
+            receiver,
+            db,
+            store,
+            token,
+            _clients: [one, other],
+        }
+    }
+
+    fn pass(&self, ms: u64) {
+        self.ledger.clock.ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
+    /// What `h` says to the sender.
+    fn h(&self) -> u32 {
+        self.sender
+            .with_managed(|managed| managed.tellable())
+            .unwrap()
+    }
+
+    /// Rows in the database.
+    async fn rows(&self) -> usize {
+        // To another process they are left over.
+        InFlightStore::new(self.db.clone())
+            .list(10)
+            .await
+            .unwrap()
+            .len()
+    }
+
+    fn acknowledge(&self) {
+        let mut tokens = Vec::new();
+        self.receiver.with_managed(|managed| {
+            managed.acknowledge(1, |kept| {
+                tokens.extend(kept.token);
+                if let Some(row) = kept.row {
+                    self.ledger.row_done(row);
+                }
+            })
+        });
+        self.ledger.settle_all(&mut tokens);
+    }
+}
+
+#[tokio::test]
+async fn a_stanza_that_waits_too_long_gets_a_row_until_it_is_acknowledged() {
+    let book = Book::with_a_stanza_on_its_way().await;
+    book.pass(IN_FLIGHT_AFTER_MS - 1);
+    assert!(book.ledger.sweep(true).is_empty());
+    book.pass(1);
+    assert!(
+        book.ledger.sweep(false).is_empty(),
+        "there is no room for it now"
+    );
+    let rows = book.ledger.sweep(true);
+    assert_eq!((rows.len(), book.h()), (1, 0));
+    book.ledger.write(&book.store, rows).await;
+    assert_eq!((book.rows().await, book.h()), (1, 1));
+    assert!(book.ledger.sweep(true).is_empty(), "one row is enough");
+
+    book.acknowledge();
+    book.ledger.write(&book.store, Vec::new()).await;
+    assert_eq!(book.rows().await, 0);
+}
+
+#[tokio::test]
+async fn a_stanza_that_is_acknowledged_while_its_row_is_written_leaves_none() {
+    let book = Book::with_a_stanza_on_its_way().await;
+    book.pass(IN_FLIGHT_AFTER_MS);
+    let rows = book.ledger.sweep(true);
+    book.acknowledge();
+    assert_eq!(book.h(), 1);
+    book.ledger.write(&book.store, rows).await;
+    assert_eq!(book.rows().await, 0);
+}
+
+#[tokio::test]
+async fn a_database_that_fails_settles_nobody_and_is_tried_again_later() {
+    let book = Book::with_a_stanza_on_its_way().await;
+    book.pass(IN_FLIGHT_AFTER_MS);
+    let rows = book.ledger.sweep(true);
+    book.db.close().await;
+    book.ledger.write(&book.store, rows).await;
+    assert_eq!(book.h(), 0);
+    assert_eq!(
+        book.ledger.rest_until_ms(),
+        book.ledger.clock.now_ms() + REST_MS
+    );
+    assert_eq!(book.ledger.sweep(true).len(), 1, "it waits for a row again");
+}
+
+#[tokio::test]
+async fn a_row_stays_until_its_stanza_is_settled_where_it_goes_now() {
+    let book = Book::with_a_stanza_on_its_way().await;
+    let token = book.ledger.token_of_row(7);
+    book.ledger.expect(token, 1);
+    book.ledger.settle_all(&mut vec![token]);
+    assert!(!book.ledger.has_done_rows());
+    book.ledger.settle_all(&mut vec![token]);
+    assert_eq!(book.ledger.take_done_rows(), [7]);
+
+    let token = book.ledger.token_of_row(8);
+    assert!(book.ledger.leave_row(Some(token)));
+    book.ledger.settle_all(&mut vec![token]);
+    assert!(!book.ledger.has_done_rows(), "left for the next start");
+    assert!(!book.ledger.leave_row(Some(book.token)));
+    assert!(!book.ledger.leave_row(None));
+}
