@@ -386,12 +386,18 @@ impl Outlet {
             state.append_bytes(stanza.bytes());
         }
         let now = self.ledger.clock.now_ms();
-        if let Some(managed) = &mut state.managed {
+        let managed = state.managed.as_mut();
+        if let Some(managed) = managed.filter(|managed| managed.is_buffered()) {
             managed.keep(Kept::new(stanza, token, now));
             if token.is_some() {
                 self.enroll(state);
             }
-        } else if token.is_some() || (state.blocked && stanza.kind() != Kind::Presence) {
+            return;
+        }
+        if let Some(managed) = &mut state.managed {
+            managed.count_sent();
+        }
+        if token.is_some() || (state.blocked && stanza.kind() != Kind::Presence) {
             // Kept until the socket has taken the bytes, so that a lost connection loses no message.
             state.rare().kept.push_back(Kept::new(stanza, token, now));
             if token.is_some() && state.blocked {

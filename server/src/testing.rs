@@ -235,10 +235,12 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
 
 /// The defaults of stream management.
 pub(crate) const SETTINGS: resume::Settings = resume::Settings {
+    buffer: true,
     buffer_max: 100,
     ack_freq: 1,
     ack: true,
     resume_timeout_secs: 600,
+    stale_h_secs: None,
 };
 
 /// Metrics that nobody reads.
