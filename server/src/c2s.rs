@@ -300,27 +300,28 @@ fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
 /// client what it has not read yet. A client that lets us wait gets no more than [`GOODBYE_TIMEOUT`].
 pub(crate) async fn close_gently(outlet: &SessionRef) {
     outlet.set(Flag::Closed);
-    let written = std::future::poll_fn(|cx| outlet.poll_written(cx));
-    let deadline = tokio::time::Instant::now() + GOODBYE_TIMEOUT;
-    let is_written = tokio::time::timeout_at(deadline, written).await.is_ok();
-    outlet.close();
-    if is_written {
-        hang_up(outlet, deadline).await;
-    }
+    hang_up(outlet).await;
 }
 
 /// Ends the connection of a session that goes on elsewhere.
 pub(crate) async fn let_go(outlet: &SessionRef) {
-    outlet.close_write_side();
-    if !outlet.has(Flag::Detached) {
-        hang_up(outlet, tokio::time::Instant::now() + GOODBYE_TIMEOUT).await;
+    if outlet.has(Flag::Detached) {
+        outlet.close_write_side();
+    } else {
+        hang_up(outlet).await;
     }
 }
 
-/// Waits for the client's end of a connection whose write side is closed.
-async fn hang_up(outlet: &SessionRef, deadline: tokio::time::Instant) {
-    let gone = std::future::poll_fn(|cx| poll_gone(outlet, cx));
-    let _ = tokio::time::timeout_at(deadline, gone).await;
+/// Writes what waits, closes our side, and waits for the client's.
+async fn hang_up(outlet: &SessionRef) {
+    let deadline = tokio::time::Instant::now() + GOODBYE_TIMEOUT;
+    let written = std::future::poll_fn(|cx| outlet.poll_written(cx));
+    let is_written = tokio::time::timeout_at(deadline, written).await.is_ok();
+    outlet.close_write_side();
+    if is_written {
+        let gone = std::future::poll_fn(|cx| poll_gone(outlet, cx));
+        let _ = tokio::time::timeout_at(deadline, gone).await;
+    }
 }
 
 /// Throws away what the client sends; ready when nothing more can come.

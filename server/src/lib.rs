@@ -2,6 +2,14 @@
 //!
 //! Start reading at [`node`], which builds all parts; a stanza's life goes through [`c2s`], [`hooks`], [`router`],
 //! [`outlet`] and [`ledger`].
+#![cfg_attr(
+    test,
+    allow(
+        clippy::large_futures,
+        reason = "a test has a handful of clients, each with its future"
+    )
+)]
+
 pub mod access;
 pub mod api;
 pub mod auth;

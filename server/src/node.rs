@@ -145,16 +145,13 @@ impl Node {
         db.migrate().await?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
-        let router = Router::new(
-            ledger.clone(),
-            metrics.clone(),
-            router::Settings {
-                default_domain: plan.default_domain,
-                language: plan.language,
-                acknowledge: plan.acknowledge,
-                hide_service_name: plan.hide_service_name,
-            },
-        );
+        let settings = router::Settings {
+            default_domain: plan.default_domain,
+            language: plan.language,
+            acknowledge: plan.acknowledge,
+            hide_service_name: plan.hide_service_name,
+        };
+        let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
         observe_sessions(&mut registry, &router);
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
@@ -181,16 +178,7 @@ impl Node {
         crate::api::control::serve(&plan.data_dir, &router, &late)
             .map_err(|(path, error)| StartError::Control { path, error })?;
         if let Some(socket) = metrics_socket {
-            let exporter = Exporter::new(registry, readiness.clone());
-            let end = late.clone();
-            late.tasks().spawn("exporter", async move {
-                let served = exporter
-                    .serve(socket, async move { end.cancelled().await })
-                    .await;
-                if let Err(error) = served {
-                    warn!(%error, "exporter stopped");
-                }
-            });
+            serve_metrics(socket, registry, &readiness, &late);
         }
         // … serve last.
         let settings: Vec<_> = listeners.iter().map(|l| l.settings.clone()).collect();
@@ -393,6 +381,20 @@ fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
         what: "metrics",
         error,
     })
+}
+
+/// Serves metrics until the drain is over.
+fn serve_metrics(socket: TcpListener, registry: Registry, readiness: &Readiness, late: &Shutdown) {
+    let exporter = Exporter::new(registry, readiness.clone());
+    let end = late.clone();
+    late.tasks().spawn("exporter", async move {
+        let served = exporter
+            .serve(socket, async move { end.cancelled().await })
+            .await;
+        if let Err(error) = served {
+            warn!(%error, "exporter stopped");
+        }
+    });
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so

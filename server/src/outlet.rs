@@ -92,6 +92,8 @@ struct State {
     presence: Option<Arc<Stanza>>,
     /// Somebody writes to the socket at this moment.
     writing: bool,
+    /// The session's task waits for the end of that.
+    awaited: bool,
     /// The socket has refused bytes; the session's task goes on when it is writable.
     blocked: bool,
     /// Stands in somebody's batch.
@@ -181,6 +183,7 @@ impl Outlet {
                 rare: None,
                 presence: None,
                 writing: false,
+                awaited: false,
                 blocked: false,
                 dirty: false,
                 enrolled: false,
@@ -544,8 +547,7 @@ impl Outlet {
             state.blocked = true;
             state.wake();
         }
-        if self.has(Flag::Closed) {
-            // The session's task waits for its last bytes.
+        if std::mem::take(&mut state.awaited) {
             state.wake();
         }
     }
@@ -604,7 +606,7 @@ impl Outlet {
             let mut state = self.state.lock();
             state.remember(cx);
             if state.writing {
-                // Whoever writes wakes us.
+                state.awaited = true;
                 break Poll::Pending;
             }
             if !state.blocked || state.broken {

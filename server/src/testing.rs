@@ -72,6 +72,7 @@ pub(crate) struct TestNode {
     dir: TempDir,
 }
 
+#[allow(dead_code, reason = "not every test looks at every part")]
 impl TestNode {
     /// A node with stream management and accounts, without TLS.
     pub(crate) async fn start() -> Self {

@@ -181,7 +181,7 @@ impl Dice {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -191,7 +191,7 @@ impl Dice {
 
     /// A number from `low` up to and without `high`.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + self.next() % (high - low)
+        low + self.roll() % (high - low)
     }
 
     /// That many milliseconds from `low` up to and without `high`.
@@ -392,7 +392,7 @@ impl Receiving {
                     Habit::Never if is_load => {}
                     Habit::Late if is_load => {
                         let wait = self.dice.millis(30, 500);
-                        self.answer_at.get_or_insert(Instant::now() + wait);
+                        self.answer_at.get_or_insert_with(|| Instant::now() + wait);
                     }
                     _ => self.acknowledge(client).await?,
                 }
@@ -568,7 +568,7 @@ impl Sending<'_> {
 
     async fn send(&mut self, client: &mut Light) -> Result<()> {
         let total: u32 = self.destinations.iter().map(|to| to.weight).sum();
-        let mut point = self.dice.next() % u64::from(total);
+        let mut point = self.dice.roll() % u64::from(total);
         let chosen = self.destinations.iter().find(|to| {
             let is_it = point < u64::from(to.weight);
             point = point.saturating_sub(u64::from(to.weight));

@@ -17,6 +17,8 @@ mod interop;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod resumption;
+#[cfg(test)]
 mod scenarios;
 
 use tests::target::Peer;

@@ -22,7 +22,9 @@ const CLIENTS: Duration = Duration::from_secs(20);
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "kills a node 50 times, 90 s: cargo xtask test proof"]
 async fn nothing_acknowledged_is_lost_when_the_node_is_killed() {
-    let rounds = number("CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
+    let rounds = number("CRASH_ROUNDS")
+        .and_then(|rounds| usize::try_from(rounds).ok())
+        .unwrap_or(ROUNDS);
     let mut crash = Crash::new("settled").await.unwrap();
     for _ in 0..rounds {
         crash.round().await.unwrap();
@@ -170,12 +172,12 @@ impl Crash {
         let expected = receivers.len() + senders.len();
         for (index, receiver) in receivers.into_iter().enumerate() {
             let resume = self.resume[index].take();
-            let client = receive(receiver, stage.clone(), self.dice.next(), resume);
+            let client = receive(receiver, stage.clone(), self.dice.roll(), resume);
             tasks.spawn(async move { (index, client.await) });
         }
         for sender in senders {
             let (stage, destinations) = (stage.clone(), Arc::clone(&destinations));
-            let seed = self.dice.next();
+            let seed = self.dice.roll();
             tasks.spawn(async move {
                 send(sender, stage, destinations, seed).await;
                 (usize::MAX, None)

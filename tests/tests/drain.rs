@@ -96,6 +96,7 @@ impl Drain {
 
         let began = Instant::now();
         node.terminate()?;
+        #[expect(clippy::disallowed_methods, reason = "the test waits for it below")]
         let telling = tokio::spawn(while_draining(c2s, c2s_tls, metrics, stranger));
         while crowd.tasks.join_next().await.is_some() {}
         telling.await??;
@@ -167,7 +168,7 @@ impl Drain {
                 pause: Duration::from_millis(5 * self.clients as u64),
             };
             let (stage, destinations) = (stage.clone(), Arc::clone(&destinations));
-            tasks.spawn(send(sender, stage, destinations, dice.next()));
+            tasks.spawn(send(sender, stage, destinations, dice.roll()));
         }
         let mut ready = stage.ready.subscribe();
         let all = ready.wait_for(|count| *count == self.clients);

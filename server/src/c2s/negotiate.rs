@@ -165,7 +165,7 @@ impl Negotiation<'_> {
     fn speaker(&self) -> &str {
         self.asked
             .as_deref()
-            .unwrap_or(self.conn.router.anonymous_speaker())
+            .unwrap_or_else(|| self.conn.router.anonymous_speaker())
     }
 
     fn send_header(&mut self, header: &StreamHeader) {

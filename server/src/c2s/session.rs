@@ -575,7 +575,8 @@ impl Session {
                 .write(&mut out);
             out.extend_from_slice(protocol::stream::STREAM_END);
             let Self { outlet, batch, .. } = &mut *self;
-            outlet.push_bytes(&out, batch);
+            // Not one more reason to end the session if the old connection takes nothing.
+            outlet.push_last(&out, &mut batch.settled);
             batch.flush();
         }
         taker.send(self).err()
