@@ -136,14 +136,15 @@ impl TestNode {
         self.router.sessions.find(jid.as_ref())
     }
 
-    /// Stops the node and waits for its end.
-    pub(crate) async fn stop(self) {
+    /// Stops the node, waits for its end and gives its data directory.
+    pub(crate) async fn stop(self) -> TempDir {
         self.shutdown.begin();
         soon(self.running).await.unwrap();
+        self.dir
     }
 }
 
-fn plan(dir: &TempDir) -> NodePlan {
+pub(crate) fn plan(dir: &TempDir) -> NodePlan {
     NodePlan {
         storage: Options::new(Place::Memory),
         data_dir: dir.path().to_owned(),
