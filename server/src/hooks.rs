@@ -263,13 +263,23 @@ pub struct OfflineMessage {
 /// A session is bound and in the session table.
 pub struct SessionOpened;
 
-/// A session takes messages from now on, and there are stored ones (RFC 6121 section 4.2.2, XEP-0160).
-pub struct SessionAvailable;
-
 /// A session has ended and is no longer in the session table. Runs exactly once for each opened session.
 pub struct SessionClosed {
     /// Why it ended, as a closed word for metrics and status texts.
     pub reason: &'static str,
+}
+
+/// A session has set its presence and its contacts know (RFC 6121 sections 4.2 and 4.4). Runs before anything else
+/// that waits for an available session is sent to it.
+pub struct PresenceSet {
+    /// The session.
+    pub session: SessionRef,
+    /// Its priority.
+    pub priority: i8,
+    /// The priority that it had; `None` if it was not available.
+    pub before: Option<i8>,
+    /// `false` if it is known that no messages wait for the account.
+    pub has_messages: bool,
 }
 
 /// Presence for an account from the outside: subscriptions, availability, probes. Runs in the task that routes.
@@ -352,8 +362,8 @@ hooks! {   // the one list
     offline_message: OfflineMessage, Route => Halt, "offline_message";
     may_see_presence: MaySeePresence, Route => Halt, "may_see_presence";
     session_opened: SessionOpened, Session => Nothing, "session_opened";
-    session_available: SessionAvailable, Session => Nothing, "session_available";
     session_closed: SessionClosed, Session => Nothing, "session_closed";
+    presence_set: PresenceSet, Route => Nothing, "presence_set";
     roster_changed: RosterChanged, Route => Nothing, "roster_changed";
     account_removed: AccountRemoved, Route => Halt, "account_removed";
     stream_features: StreamFeatures, () => Nothing, "stream_features";

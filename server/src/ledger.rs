@@ -14,7 +14,7 @@ use protocol::Kind;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
-use crate::c2s::resume::{Settled, Token};
+use crate::c2s::resume::{Row, Settled, Token};
 use crate::metrics::LedgerMetrics;
 use crate::outlet::{Outlet, SessionRef, Settlement};
 use crate::storage::in_flight::{InFlight, InFlightStore};
@@ -115,9 +115,12 @@ impl Ledger {
         self.enrolled.lock().push(outlet);
     }
 
-    /// A row is not needed any more; the next sweep deletes it.
-    pub fn row_done(&self, row: i64) {
-        self.done_rows.lock().push(row);
+    /// A row is not needed any more: the next sweep deletes it, or its store does.
+    pub fn row_done(&self, row: Row) {
+        match row {
+            Row::InFlight(id) => self.done_rows.lock().push(id),
+            Row::Store(receipt) => receipt.taken(),
+        }
     }
 
     /// The stanza of that row finds another way: a token for it, which keeps the row until the stanza is settled there.
@@ -156,7 +159,7 @@ impl Ledger {
             let row = token.row;
             own.rows.remove(&stanza);
             drop(own);
-            self.row_done(row);
+            self.row_done(Row::InFlight(row));
         }
     }
 
@@ -256,7 +259,7 @@ impl Ledger {
     }
 
     /// Writes what is owed to clients, and collects stanzas that need a row if there `is_room` for them.
-    fn sweep(&self, is_room: bool) -> Vec<Row> {
+    fn sweep(&self, is_room: bool) -> Vec<Waiting> {
         let due = std::mem::take(&mut *self.enrolled.lock());
         let rows_max = if is_room { IN_FLIGHT_BATCH_MAX } else { 0 };
         let mut rows = Vec::new();
@@ -269,7 +272,7 @@ impl Ledger {
         rows
     }
 
-    async fn write(&self, store: &InFlightStore, rows: Vec<Row>) {
+    async fn write(&self, store: &InFlightStore, rows: Vec<Waiting>) {
         if !rows.is_empty() {
             self.commit(store, rows).await;
         }
@@ -293,7 +296,7 @@ impl Ledger {
     }
 
     /// Collects what has waited long enough; enrols the outlet again if something is younger.
-    fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<Row>, rows_max: usize) {
+    fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<Waiting>, rows_max: usize) {
         let now = self.clock.now_ms();
         let (mut again, mut asked) = (false, false);
         outlet.taken_off_list();
@@ -325,7 +328,7 @@ impl Ledger {
 
     /// Commits rows and settles their senders. If the database fails, nobody is told anything and the next sweep
     /// tries again.
-    async fn commit(&self, store: &InFlightStore, rows: Vec<Row>) {
+    async fn commit(&self, store: &InFlightStore, rows: Vec<Waiting>) {
         let stanzas: Vec<_> = rows.iter().map(|(_, _, row)| row.clone()).collect();
         let ids = match store.insert(stanzas).await {
             Ok(ids) => ids,
@@ -343,13 +346,13 @@ impl Ledger {
         let mut tokens = Vec::new();
         for ((outlet, serial, _), id) in rows.iter().zip(ids) {
             let token = with_kept(outlet, *serial, |kept| {
-                kept.row = Some(id);
+                kept.row = Some(Row::InFlight(id));
                 kept.token.take()
             });
             match token {
                 Some(token) => tokens.extend(token),
                 // Acknowledged or taken elsewhere meanwhile.
-                None => self.row_done(id),
+                None => self.row_done(Row::InFlight(id)),
             }
         }
         self.settle_all(&mut tokens);
@@ -357,7 +360,7 @@ impl Ledger {
 }
 
 /// A stanza that needs a row: where it is kept, the number of this write, and what is written.
-type Row = (SessionRef, u64, InFlight);
+type Waiting = (SessionRef, u64, InFlight);
 
 /// Ready when the work is done; never if there is none.
 async fn maybe(work: &mut Option<impl Future<Output = ()> + Unpin>) {

@@ -26,9 +26,11 @@ pub mod metrics;
 pub mod modules;
 pub mod node;
 pub mod outlet;
+pub mod receipts;
 pub mod router;
 pub mod run;
 pub mod services;
+pub mod stamp;
 pub mod storage;
 #[cfg(test)]
 mod testing;

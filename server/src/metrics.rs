@@ -158,6 +158,25 @@ pub struct LedgerMetrics {
     pub in_flight_recovered: Counter,
 }
 
+/// Counters of the modules.
+#[derive(Clone, Debug)]
+pub struct ModuleMetrics {
+    /// Roster pushes sent.
+    pub roster_pushes: Counter,
+    /// Presence changes told to contacts and own resources.
+    pub presence_broadcasts: Counter,
+    /// Presence changes that were told later, or were overtaken by newer ones, since they came too fast.
+    pub presence_held_back: Counter,
+    /// Subscription requests refused since an account sent too many.
+    pub subscriptions_refused: Counter,
+    /// Messages committed to the offline store.
+    pub offline_stored: Counter,
+    /// Messages refused since the offline store of their receiver is full.
+    pub offline_refused: Counter,
+    /// Stored messages that their receiver has.
+    pub offline_delivered: Counter,
+}
+
 /// All metrics of the node.
 pub struct Metrics {
     /// Stanzas read from clients.
@@ -186,6 +205,8 @@ pub struct Metrics {
     pub tls_handshakes: ByResult,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
+    /// Modules.
+    pub modules: ModuleMetrics,
     /// Hooks.
     pub hooks: Arc<HookMetrics>,
     /// Statements.
@@ -260,6 +281,7 @@ impl Metrics {
                 "TLS handshakes of clients",
             ),
             ledger: ledger(registry),
+            modules: modules(registry),
             hooks: hooks(registry),
             queries: queries(registry),
             certificate_expiry: gauge(
@@ -322,6 +344,46 @@ fn ledger(registry: &mut Registry) -> LedgerMetrics {
             registry,
             "xmpp_ledger_in_flight_recovered_total",
             "Stanzas of an earlier run that were routed at the start",
+        ),
+    }
+}
+
+fn modules(registry: &mut Registry) -> ModuleMetrics {
+    ModuleMetrics {
+        roster_pushes: counter(
+            registry,
+            "xmpp_roster_pushes_total",
+            "Roster pushes sent to clients",
+        ),
+        presence_broadcasts: counter(
+            registry,
+            "xmpp_presence_broadcasts_total",
+            "Presence changes told to contacts and own resources",
+        ),
+        presence_held_back: counter(
+            registry,
+            "xmpp_presence_held_back_total",
+            "Presence changes that came too fast and were told later or not at all",
+        ),
+        subscriptions_refused: counter(
+            registry,
+            "xmpp_presence_subscriptions_refused_total",
+            "Subscription requests refused because an account sent too many",
+        ),
+        offline_stored: counter(
+            registry,
+            "xmpp_offline_stored_total",
+            "Messages committed to the offline store",
+        ),
+        offline_refused: counter(
+            registry,
+            "xmpp_offline_refused_total",
+            "Messages refused because the offline store of their receiver is full",
+        ),
+        offline_delivered: counter(
+            registry,
+            "xmpp_offline_delivered_total",
+            "Stored messages that their receiver has taken",
         ),
     }
 }

@@ -21,6 +21,7 @@ use transport::{Socket, TlsError, TlsRecords};
 
 use crate::c2s::resume::{Kept, Managed, Settled, Token};
 use crate::ledger::Ledger;
+use crate::receipts::Receipt;
 
 /// A session as others see it.
 pub type SessionRef = Arc<Outlet>;
@@ -126,7 +127,7 @@ struct Rare {
 
 #[derive(Default)]
 struct Installing {
-    pushed: Vec<(Stanza, Option<Token>)>,
+    pushed: Vec<(Stanza, Option<Token>, Option<Receipt>)>,
     /// Stanzas of the client that were settled, and those that got further targets.
     settled: Vec<u32>,
     expected: Vec<(u32, u16)>,
@@ -228,9 +229,23 @@ impl Outlet {
         }
     }
 
-    /// The last broadcast presence.
+    /// The last broadcast presence of the session, wherever it goes on.
     pub fn presence(&self) -> Option<Arc<Stanza>> {
-        self.state.lock().presence.clone()
+        let state = self.state.lock();
+        let successor = state.rare.as_ref().and_then(|rare| rare.successor.clone());
+        match successor {
+            None => state.presence.clone(),
+            Some(successor) => {
+                drop(state);
+                successor.presence()
+            }
+        }
+    }
+
+    /// Takes messages by that priority from now on, or none, although nobody has seen the presence yet.
+    pub fn set_priority(&self, priority: Option<i8>) {
+        let value = priority.map_or(UNAVAILABLE, i16::from);
+        self.priority.store(value, Ordering::Relaxed);
     }
 
     /// Sets what others see; `None` makes the session unavailable. Returns what stood there before.
@@ -331,10 +346,31 @@ impl Outlet {
         token: Option<Token>,
         batch: &mut Batch,
     ) -> Pushed {
+        self.push_any(stanza, token, None, batch)
+    }
+
+    /// The same for a stanza that its sender still has. `false` if the session is closed: the receipt comes back.
+    pub fn push_with_receipt(
+        self: &Arc<Self>,
+        stanza: Stanza,
+        receipt: Receipt,
+        batch: &mut Batch,
+    ) -> bool {
+        let pushed = self.push_any(stanza, None, Some(receipt), batch);
+        matches!(pushed, Pushed::Taken)
+    }
+
+    fn push_any(
+        self: &Arc<Self>,
+        stanza: Stanza,
+        token: Option<Token>,
+        receipt: Option<Receipt>,
+        batch: &mut Batch,
+    ) -> Pushed {
         let mut state = self.state.lock();
         if let Some(successor) = state.rare.as_ref().and_then(|rare| rare.successor.clone()) {
             drop(state);
-            return successor.push(stanza, token, batch);
+            return successor.push_any(stanza, token, receipt, batch);
         }
         if self.has(Flag::Closed) {
             return Pushed::Closed(stanza, token);
@@ -352,12 +388,26 @@ impl Outlet {
             .as_mut()
             .and_then(|rare| rare.installing.as_mut())
         {
-            waiting.pushed.push((stanza, token));
+            waiting.pushed.push((stanza, token, receipt));
             return Pushed::Taken;
         }
-        self.append(&mut state, stanza, token);
-        self.after_append(state, batch);
+        let waiting = state.waiting_bytes();
+        self.append(&mut state, stanza, token, receipt);
+        self.after_append(state, waiting, batch);
         Pushed::Taken
+    }
+
+    /// Asks the client for an acknowledgement of everything so far, if it manages its stream.
+    pub fn request_acknowledgement(self: &Arc<Self>, batch: &mut Batch) {
+        if self.has(Flag::Detached) {
+            return;
+        }
+        let now = self.ledger.clock.now_ms();
+        let mut request = Vec::new();
+        self.with_managed(|managed| managed.append_request(&mut request, now));
+        if !request.is_empty() {
+            self.push_bytes(&request, batch);
+        }
     }
 
     /// Appends bytes that are no stanza: headers, features, nonzas. A closed session ignores them.
@@ -366,8 +416,9 @@ impl Outlet {
         if self.has(Flag::Closed) {
             return;
         }
+        let waiting = state.waiting_bytes();
         state.append_bytes(bytes);
-        self.after_append(state, batch);
+        self.after_append(state, waiting, batch);
     }
 
     /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes. Stanzas behind
@@ -382,7 +433,13 @@ impl Outlet {
         self.flush(settled);
     }
 
-    fn append(self: &Arc<Self>, state: &mut State, stanza: Stanza, token: Option<Token>) {
+    fn append(
+        self: &Arc<Self>,
+        state: &mut State,
+        stanza: Stanza,
+        token: Option<Token>,
+        receipt: Option<Receipt>,
+    ) {
         // What is kept for a resumption need not stand in line for a connection that is gone.
         let gone = self.has(Flag::Detached) || (state.broken && state.managed.is_some());
         if !gone {
@@ -391,7 +448,7 @@ impl Outlet {
         let now = self.ledger.clock.now_ms();
         let managed = state.managed.as_mut();
         if let Some(managed) = managed.filter(|managed| managed.is_buffered()) {
-            managed.keep(Kept::new(stanza, token, now));
+            managed.keep(Kept::new(stanza, token, now).with_receipt(receipt));
             if token.is_some() {
                 self.enroll(state);
             }
@@ -400,17 +457,27 @@ impl Outlet {
         if let Some(managed) = &mut state.managed {
             managed.count_sent();
         }
-        if token.is_some() || (state.blocked && stanza.kind() != Kind::Presence) {
+        if token.is_some()
+            || receipt.is_some()
+            || (state.blocked && stanza.kind() != Kind::Presence)
+        {
             // Kept until the socket has taken the bytes, so that a lost connection loses no message.
-            state.rare().kept.push_back(Kept::new(stanza, token, now));
+            let kept = Kept::new(stanza, token, now).with_receipt(receipt);
+            state.rare().kept.push_back(kept);
             if token.is_some() && state.blocked {
                 self.enroll(state);
             }
         }
     }
 
-    fn after_append(self: &Arc<Self>, mut state: MutexGuard<'_, State>, batch: &mut Batch) {
-        let waiting = state.out.len() + state.refused.len();
+    /// `waiting` bytes waited before: what one append adds may be as large as it likes, as it is bounded elsewhere; a
+    /// roster may have half a megabyte.
+    fn after_append(
+        self: &Arc<Self>,
+        mut state: MutexGuard<'_, State>,
+        waiting: usize,
+        batch: &mut Batch,
+    ) {
         let limit = state.bytes_max as usize + state.bytes_more as usize;
         if (state.blocked || state.broken) && waiting > limit {
             drop(state);
@@ -824,9 +891,10 @@ impl Outlet {
         if state.managed.is_some() {
             return false;
         }
+        let waiting = state.waiting_bytes();
         state.append_bytes(answer);
         state.managed = Some(managed);
-        self.after_append(state, batch);
+        self.after_append(state, waiting, batch);
         true
     }
 
@@ -920,6 +988,10 @@ impl Outlet {
     /// Ends this outlet's part of a session that `successor` takes over: gives out the state that moves there.
     /// Later pushes, settlements and orders go to the successor.
     pub fn hand_over(&self, successor: &SessionRef) -> HandedOver {
+        let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
+        let priority = self.priority.load(Ordering::Relaxed);
+        let presence = self.state.lock().presence.clone();
+        successor.adopt(presence, priority, flags);
         let mut state = self.state.lock();
         let mut managed = state.managed.take();
         for kept in managed.iter_mut().flat_map(|managed| managed.kept_mut()) {
@@ -928,7 +1000,7 @@ impl Outlet {
                 kept.serial = 0;
             }
         }
-        let presence = state.presence.take();
+        state.presence = None;
         let rare = state.rare();
         rare.successor = Some(successor.clone());
         let (directed, kept) = (
@@ -938,19 +1010,22 @@ impl Outlet {
         let orders = std::mem::take(&mut rare.orders);
         let waiting_for_end = std::mem::take(&mut rare.waiting_for_end);
         drop(state);
-        let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
-        let priority = self.priority.load(Ordering::Relaxed);
         HandedOver {
             id: self.id(),
             managed,
-            presence,
-            priority,
             directed,
             kept,
             orders,
             waiting_for_end,
-            flags,
         }
+    }
+
+    /// Is seen as the session before it is one: nobody may take it for unavailable meanwhile.
+    fn adopt(&self, presence: Option<Arc<Stanza>>, priority: i16, flags: u8) {
+        let mut state = self.state.lock();
+        state.presence = presence;
+        self.priority.store(priority, Ordering::Relaxed);
+        self.flags.fetch_or(flags, Ordering::AcqRel);
     }
 
     /// Puts the state of the resumed session in place, writes `greeting` (the `<resumed/>`), then what is
@@ -958,9 +1033,6 @@ impl Outlet {
     pub fn install(self: &Arc<Self>, handed: HandedOver, greeting: &[u8], batch: &mut Batch) {
         let mut state = self.state.lock();
         self.id.store(handed.id, Ordering::Relaxed);
-        self.priority.store(handed.priority, Ordering::Relaxed);
-        self.flags.fetch_or(handed.flags, Ordering::AcqRel);
-        state.presence = handed.presence;
         let waiting = state.rare().installing.take().unwrap_or_default();
         let mut managed = handed.managed;
         if let Some(managed) = &mut managed {
@@ -981,7 +1053,8 @@ impl Outlet {
         // What was pushed before stream management was turned on and never written is now counted as well.
         let now = self.ledger.clock.now_ms();
         let pushed = waiting.pushed.into_iter();
-        let pushed = pushed.map(|(stanza, token)| Kept::new(stanza, token, now));
+        let pushed = pushed
+            .map(|(stanza, token, receipt)| Kept::new(stanza, token, now).with_receipt(receipt));
         for mut kept in handed.kept.into_iter().chain(pushed) {
             if kept.row.is_none() {
                 kept.serial = 0;
@@ -997,7 +1070,7 @@ impl Outlet {
         rare.orders.extend(handed.orders);
         rare.waiting_for_end.extend(handed.waiting_for_end);
         self.enroll(&mut state);
-        self.after_append(state, batch);
+        self.after_append(state, 0, batch);
     }
 
     /// Everything that was pushed and not acknowledged (or not written), in order. The outlet takes nothing more.
@@ -1013,7 +1086,9 @@ impl Outlet {
             if let Some(waiting) = rare.installing.take() {
                 let now = self.ledger.clock.now_ms();
                 let pushed = waiting.pushed.into_iter();
-                all.extend(pushed.map(|(stanza, token)| Kept::new(stanza, token, now)));
+                all.extend(pushed.map(|(stanza, token, receipt)| {
+                    Kept::new(stanza, token, now).with_receipt(receipt)
+                }));
             }
         }
         all
@@ -1055,13 +1130,10 @@ pub struct HandedOver {
     id: u64,
     /// Its stream management.
     pub managed: Option<Box<Managed>>,
-    presence: Option<Arc<Stanza>>,
-    priority: i16,
     directed: HashSet<Jid>,
     kept: VecDeque<Kept>,
     orders: VecDeque<Order>,
     waiting_for_end: Vec<tokio::sync::oneshot::Sender<()>>,
-    flags: u8,
 }
 
 impl HandedOver {
@@ -1095,6 +1167,11 @@ pub enum Decrypted {
 }
 
 impl State {
+    /// Bytes that wait for a socket that refuses them; of what was refused no more than one flush, as above.
+    fn waiting_bytes(&self) -> usize {
+        self.out.len() + self.refused.len().min(FLUSH_BYTES)
+    }
+
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(Box::default)
     }

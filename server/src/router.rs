@@ -61,6 +61,8 @@ pub struct Route {
     pub batch: Batch,
     /// What an IQ handler wants to be sent behind its answer.
     pub after_answer: Vec<(SessionRef, Stanza)>,
+    /// What an IQ handler holds until that is done: a lock that keeps others from sending before.
+    pub until_answered: Option<Box<dyn Send + Sync>>,
 }
 
 /// Everything that is needed to route.
@@ -185,6 +187,7 @@ impl Router {
             router: self.clone(),
             batch: Batch::new(&self.ledger),
             after_answer: Vec::new(),
+            until_answered: None,
         }
     }
 
@@ -299,6 +302,7 @@ impl Route {
             }
             Err(error) => self.bounce(delivery, &error),
         }
+        self.until_answered = None;
     }
 
     /// The stanza needs nothing more.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use protocol::Stanza;
 
 pub use crate::host::StreamManagement as Settings;
+use crate::receipts::Receipt;
 
 /// Stanzas of one client that may be unsettled at a time; it is not read any further beyond that.
 pub const UNSETTLED_MAX: usize = 1_000;
@@ -42,8 +43,17 @@ pub struct Kept {
     pub at_ms: u64,
     /// Number of the write of its in-flight row; 0 if there is none.
     pub serial: u64,
-    /// The in-flight row, once it is committed.
-    pub row: Option<i64>,
+    /// Where it is stored, too.
+    pub row: Option<Row>,
+}
+
+/// A row that can be deleted when the client has the stanza.
+#[derive(Debug)]
+pub enum Row {
+    /// Written since the stanza waited too long.
+    InFlight(i64),
+    /// The stanza comes from a store, which waits for word of it; that keeps it if the session ends.
+    Store(Receipt),
 }
 
 impl Kept {
@@ -55,6 +65,14 @@ impl Kept {
             at_ms,
             serial: 0,
             row: None,
+        }
+    }
+
+    /// The same for a stanza that is pushed with a receipt.
+    pub fn with_receipt(self, receipt: Option<Receipt>) -> Self {
+        Self {
+            row: receipt.map(Row::Store),
+            ..self
         }
     }
 }

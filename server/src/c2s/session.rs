@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::resume::{HandledCountTooHigh, Kept, Managed, Token};
+use super::resume::{HandledCountTooHigh, Kept, Managed, Row, Token};
 use super::shaper::Shaper;
 use super::{End, Incoming, ListenerSettings, Received};
 use crate::hooks::{
@@ -582,17 +582,22 @@ impl Session {
         taker.send(self).err()
     }
 
-    /// The session is over: the client is told, others are told, what was not acknowledged finds another way.
+    /// The session is over: others are told, what was not acknowledged finds another way, and then the client is told,
+    /// so whoever logs in again at once finds everything where it belongs.
     pub(super) async fn finish(mut self: Box<Self>, end: &End) {
         let outlet = self.outlet.clone();
         let is_heard = !matches!(end, End::Lost) && !outlet.has(Flag::Detached);
-        // From now on others find another way for what they have for this client.
+        // A stanza that was pushed behind the end of the stream would be lost.
         outlet.set(Flag::Closed);
+        if is_heard {
+            outlet.flush(&mut self.batch.settled);
+            self.write_rest().await;
+        }
+        self.end(reason(end)).await;
         if is_heard {
             self.say_goodbye(end);
             self.write_rest().await;
         }
-        self.end(reason(end)).await;
         drop(self);
         if is_heard {
             super::close_gently(&outlet).await;
@@ -663,8 +668,15 @@ impl Session {
         let Kept {
             stanza, token, row, ..
         } = kept;
-        // A row stays until the stanza has another one, or is settled where it goes now.
-        let token = token.or_else(|| row.map(|row| self.router.ledger.token_of_row(row)));
+        let token = match row {
+            None => token,
+            // A row stays until the stanza has another one, or is settled where it goes now.
+            Some(Row::InFlight(row)) => {
+                token.or_else(|| Some(self.router.ledger.token_of_row(row)))
+            }
+            // Its store has it and delivers it again.
+            Some(Row::Store(_returned)) => return self.batch.settle(token),
+        };
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
             (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {

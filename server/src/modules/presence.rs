@@ -1,23 +1,36 @@
 //! RFC 6121 sections 3 and 4: presence and subscriptions.
+//!
+//! What a user sends, what comes from outside, and the end of a session. The roster decides and keeps subscriptions;
+//! [`arrival`] is what a session that becomes available is told, [`pace`] how fast all of it may go.
+//!
+//! Whoever reads a session's presence to send it looks again afterwards: of two tasks that send it, one may be late,
+//! and what arrives last has to be what holds.
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
+use daemon::Tasks;
+use protocol::error::ErrorType;
 use protocol::{
     BareJid, Element, Jid, JidRef, Stanza, StanzaCondition, StanzaError, StanzaType, ns,
 };
 
-use super::roster::store::Done;
-use super::roster::subscription::{State, SubscriptionType};
-use super::roster::{self, Roster};
+use self::arrival::Arrival;
+use self::pace::{Changes, Requests, Turn};
+use super::roster::known::Subscriptions;
+use super::roster::subscription::{Inbound, Share, SubscriptionType};
+use super::roster::{self, Roster, deliver, unavailable};
 use super::{Needs, Start, StartError};
-use crate::auth::Accounts;
 use crate::c2s::session::Session;
 use crate::hooks::{
-    AccountPresence, Error, Halt, Handle, MaySeePresence, Outcome, SessionAvailable, SessionClosed,
+    AccountPresence, Error, Halt, Handle, MaySeePresence, Outcome, PresenceSet, SessionClosed,
     Stage, UserSendPresence,
 };
 use crate::outlet::{Flag, SessionRef};
-use crate::router::{Delivery, Route};
+use crate::router::Route;
+
+pub mod arrival;
+pub mod pace;
 
 pub use super::config::Presence as Config;
 
@@ -31,30 +44,34 @@ pub fn needs(_config: &Config) -> Needs {
 
 /// Handles everything about presence.
 pub async fn start(_config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
-    let presence = Arc::new(Presence {
+    let presence = Arc::new(Presence(Arc::new(Shared {
         roster: start.get::<Roster>()?,
-        accounts: start.auth.accounts(),
-    });
+        domains: start.domains.into(),
+        tasks: start.tasks.clone(),
+        changes: Changes::default(),
+        requests: Requests::default(),
+    })));
+    start.stream_feature(Element::new("sub", ns::PRE_APPROVAL));
     start.on::<UserSendPresence, _>(Stage::Archive, &presence);
     start.on::<AccountPresence, _>(Stage::Archive, &presence);
     start.on::<MaySeePresence, _>(Stage::Filter, &presence);
-    start.on::<SessionClosed, _>(Stage::Observe, &presence);
+    // Before the roster forgets who has to be told.
+    start.on::<SessionClosed, _>(Stage::Copy, &presence);
     Ok(())
 }
 
-struct Presence {
+struct Presence(Arc<Shared>);
+
+/// What this module's tasks share.
+struct Shared {
     roster: Arc<Roster>,
-    accounts: Accounts,
+    domains: Box<[Box<str>]>,
+    tasks: Tasks,
+    changes: Changes,
+    requests: Requests,
 }
 
-/// The end of a session's presence, for everybody or for one address.
-pub fn unavailable(from: &str, to: Option<&str>) -> Option<Stanza> {
-    let mut presence = Element::new("presence", ns::CLIENT)
-        .with_attr("type", "unavailable")
-        .with_attr("from", from);
-    presence.set_attr("to", to);
-    Stanza::from_element(&presence).ok()
-}
+// ---- what a user sends
 
 impl Handle<UserSendPresence> for Presence {
     async fn handle(
@@ -64,49 +81,132 @@ impl Handle<UserSendPresence> for Presence {
     ) -> Outcome<UserSendPresence> {
         let stanza = &event.stanza;
         if stanza.bytes().len() > PRESENCE_BYTES_MAX {
-            return Ok(ControlFlow::Break(Halt::Bounce(
-                StanzaError::new(StanzaCondition::PolicyViolation)
-                    .with_text("presence is limited to 8 KiB"),
-            )));
+            return Ok(refuse(
+                StanzaCondition::PolicyViolation,
+                "presence may have 8 KiB",
+            ));
         }
-        let kind = SubscriptionType::from_stanza_type(stanza.stanza_type());
         match (stanza.stanza_type(), stanza.to().map(JidRef::to_jid)) {
-            (_, Some(to)) if kind.is_some() => {
-                let Some(kind) = kind else {
-                    return Ok(ControlFlow::Continue(()));
-                };
-                self.send_subscription(session, stanza, kind, &to.to_bare())
-                    .await
-            }
-            (StanzaType::Available, None) => self.become_available(session, stanza).await,
+            (StanzaType::Available, None) => self.available(session, stanza).await,
             (StanzaType::Unavailable, None) => {
-                self.become_unavailable(session, stanza).await?;
-                Ok(ControlFlow::Break(Halt::Drop))
+                self.0.leave(session, stanza).await?;
+                Ok(ControlFlow::Continue(()))
             }
-            (StanzaType::Available, Some(to)) => {
-                if session.outlet.add_directed(to) {
-                    return Ok(ControlFlow::Continue(()));
-                }
-                Ok(ControlFlow::Break(Halt::Bounce(
-                    StanzaError::new(StanzaCondition::ResourceConstraint)
-                        .with_text("presence was sent to too many addresses"),
-                )))
-            }
+            (StanzaType::Available, Some(to)) => Ok(if session.outlet.add_directed(to) {
+                ControlFlow::Continue(())
+            } else {
+                let text = "presence was sent to too many addresses";
+                refuse(StanzaCondition::PolicyViolation, text)
+            }),
             (StanzaType::Unavailable, Some(to)) => {
                 session.outlet.remove_directed(&to);
                 Ok(ControlFlow::Continue(()))
             }
-            // A client's probe is answered like a server's: who may see sees.
-            (StanzaType::Error | StanzaType::Probe, Some(_)) => Ok(ControlFlow::Continue(())),
-            // A probe or a subscription to nobody.
-            _ => Ok(ControlFlow::Break(Halt::Drop)),
+            (stanza_type, to) => match (SubscriptionType::from_stanza_type(stanza_type), to) {
+                (None, _) => Ok(ControlFlow::Continue(())),
+                (Some(_), None) => Ok(refuse(StanzaCondition::BadRequest, "it needs a receiver")),
+                (Some(kind), Some(to)) => {
+                    self.subscription(session, stanza, kind, &to.to_bare())
+                        .await
+                }
+            },
         }
     }
 }
 
+fn refuse(condition: StanzaCondition, text: &'static str) -> ControlFlow<Halt> {
+    let error = StanzaError::new(condition).with_text(text);
+    ControlFlow::Break(Halt::Bounce(error))
+}
+
+/// Trying again later helps.
+fn too_fast(text: &'static str) -> ControlFlow<Halt> {
+    let error = StanzaError::new(StanzaCondition::PolicyViolation)
+        .with_text(text)
+        .with_type(ErrorType::Wait);
+    ControlFlow::Break(Halt::Bounce(error))
+}
+
 impl Presence {
+    /// RFC 6121 sections 4.2 and 4.4: later presence is told, and nothing else.
+    async fn available(&self, session: &mut Session, stanza: &Stanza) -> Outcome<UserSendPresence> {
+        let Some(priority) = priority(stanza) else {
+            let text = "the priority is a number from -128 to 127";
+            return Ok(refuse(StanzaCondition::BadRequest, text));
+        };
+        if session.outlet.presence().is_none() {
+            return self.initial(session, stanza, priority).await;
+        }
+        let outlet = session.outlet.clone();
+        let before = outlet.priority();
+        outlet.set_presence(Some((Arc::new(stanza.clone()), priority)));
+        let mut route = session.scope();
+        let now = route.router.ledger.clock.now_ms();
+        match self.0.changes.take(outlet.id(), now) {
+            Turn::Now => self.0.tell(&mut route, &outlet, stanza).await?,
+            Turn::After(wait_ms) => {
+                route.router.metrics.modules.presence_held_back.inc();
+                let wait = Duration::from_millis(wait_ms);
+                let later =
+                    Shared::tell_later(self.0.clone(), session.scope(), outlet.clone(), wait);
+                self.0.tasks.spawn("presence", later);
+            }
+            Turn::Covered => {
+                route.router.metrics.modules.presence_held_back.inc();
+            }
+        }
+        let set = PresenceSet {
+            session: outlet,
+            priority,
+            before,
+            has_messages: true,
+        };
+        announce(&mut route, set).await;
+        Ok(ControlFlow::Continue(()))
+    }
+
+    /// RFC 6121 section 4.2, in the order that clients rely on: own resources, what the new one has to know of them,
+    /// contacts; then probes, waiting requests and stored messages, which is [`Arrival`].
+    async fn initial(
+        &self,
+        session: &mut Session,
+        stanza: &Stanza,
+        priority: i8,
+    ) -> Outcome<UserSendPresence> {
+        let (outlet, account) = (session.outlet.clone(), session.account());
+        let now = session.router.ledger.clock.now_ms();
+        if !self.0.changes.take_now(outlet.id(), now) {
+            return Ok(too_fast("presence comes and goes too fast"));
+        }
+        // First, so that a message that is stored from here on finds the session, or the look below finds it.
+        outlet.set_priority(Some(priority));
+        let (subscriptions, overview) = match self.0.roster.overview(&account).await {
+            Ok(found) => found,
+            Err(error) => {
+                outlet.set_priority(None);
+                return Err(error.into());
+            }
+        };
+        outlet.set_presence(Some((Arc::new(stanza.clone()), priority)));
+        let mut route = session.scope();
+        tell_own(&mut route, &outlet, stanza);
+        for other in available(&route, account.as_str()) {
+            if !Arc::ptr_eq(&other, &outlet) {
+                roster::show_with(&other, outlet.jid().as_ref(), |stanza| {
+                    let _closed = outlet.push(stanza, None, &mut route.batch);
+                });
+            }
+        }
+        self.0
+            .tell_subscribers(&mut route, &outlet, stanza, &subscriptions)
+            .await;
+        let arrival = Arrival::new(self.0.clone(), outlet, priority, &subscriptions, &overview);
+        arrival.begin(&mut route).await?;
+        Ok(ControlFlow::Continue(()))
+    }
+
     /// RFC 6121 section 3, the user's side.
-    async fn send_subscription(
+    async fn subscription(
         &self,
         session: &mut Session,
         stanza: &Stanza,
@@ -115,205 +215,196 @@ impl Presence {
     ) -> Outcome<UserSendPresence> {
         let account = session.account();
         if *contact == account {
+            // One's own presence is seen anyway.
             return Ok(ControlFlow::Break(Halt::Drop));
         }
-        let done = self.roster.store.outbound(&account, contact, kind).await?;
-        let (outbound, push) = match done {
-            Done::Changed(changed) => changed,
-            Done::Full => {
-                return Ok(ControlFlow::Break(Halt::Bounce(
-                    StanzaError::new(StanzaCondition::NotAllowed)
-                        .with_text("the roster has as many contacts as it may have"),
-                )));
-            }
-        };
-        let mut route = session.scope();
-        if let Some(push) = &push {
-            self.roster.push(&mut route, &account, push);
+        let router = &session.router;
+        let now = router.ledger.clock.now_ms();
+        if kind == SubscriptionType::Subscribe && !self.0.requests.take(account.as_str(), now) {
+            router.metrics.modules.subscriptions_refused.inc();
+            return Ok(too_fast("too many subscription requests"));
         }
-        let ends = outbound.share == Some(roster::subscription::Share::Unavailable);
-        if ends {
-            self.roster
-                .share(&mut route, &account, contact, outbound.share)
-                .await;
+        let mut route = session.scope();
+        let roster = &self.0.roster;
+        let outbound = match roster.outbound(&mut route, &account, contact, kind).await? {
+            Ok(outbound) => outbound,
+            Err(refused) => return Ok(ControlFlow::Break(Halt::Bounce(refused))),
+        };
+        if outbound.share == Some(Share::Unavailable) {
+            roster::share(&mut route, &account, contact, Share::Unavailable).await;
         }
         if outbound.route {
             let stanza = stanza.with_from(account.as_ref()).with_to(contact.as_ref());
-            route
-                .route(Delivery {
-                    stanza,
-                    token: None,
-                })
-                .await;
+            deliver(&mut route, Some(stanza)).await;
         }
-        if !ends {
-            self.roster
-                .share(&mut route, &account, contact, outbound.share)
-                .await;
+        if outbound.share == Some(Share::Available) {
+            roster::share(&mut route, &account, contact, Share::Available).await;
         }
         Ok(ControlFlow::Break(Halt::Drop))
     }
+}
 
-    /// RFC 6121 sections 4.2 and 4.4, in the order that clients rely on: own resources, what the new one has to know
-    /// of them, contacts, probes, waiting requests, then whoever delivers stored messages.
-    async fn become_available(
-        &self,
-        session: &mut Session,
-        stanza: &Stanza,
-    ) -> Outcome<UserSendPresence> {
-        let Some(priority) = priority(stanza) else {
-            return Ok(ControlFlow::Break(Halt::Bounce(
-                StanzaError::new(StanzaCondition::BadRequest)
-                    .with_text("the priority is a number from -128 to 127"),
-            )));
-        };
-        let account = session.account();
-        let outlet = session.outlet.clone();
-        let old_priority = outlet.priority();
-        let before = outlet.set_presence(Some((Arc::new(stanza.clone()), priority)));
-        let overview = self.roster.store.overview(&account).await?;
-        let mut route = session.scope();
-        let own = available(&route, account.as_str());
-        for other in &own {
-            let copy = stanza.with_to(other.jid().as_ref());
-            let _closed = other.push(copy, None, &mut route.batch);
-        }
-        if before.is_none() {
-            for other in own.iter().filter(|other| !Arc::ptr_eq(other, &outlet)) {
-                if let Some(presence) = other.presence() {
-                    let copy = presence.with_to(outlet.jid().as_ref());
-                    let _closed = outlet.push(copy, None, &mut route.batch);
-                }
-            }
-        }
-        self.broadcast(&mut route, stanza, &overview.subscriptions)
-            .await;
-        if before.is_none() {
-            self.probe(&mut route, &outlet, &overview.subscriptions)
-                .await;
-            if overview.has_requests {
-                self.repeat_requests(&mut route, &account, &outlet).await?;
-            }
-        }
-        route.batch.flush();
-        let takes_messages = priority >= 0 && old_priority.is_none_or(|old| old < 0);
-        if takes_messages && overview.has_messages {
-            let host = session.host.clone();
-            let _ = host.hooks.run(session, &mut SessionAvailable).await;
-        }
-        Ok(ControlFlow::Break(Halt::Drop))
+/// The priority of an available presence (RFC 6121 section 4.7.2.3): 0 if none is given; `None` if what is given is no
+/// priority, or there are several.
+fn priority(stanza: &Stanza) -> Option<i8> {
+    if stanza.payload().is_none() {
+        return Some(0);
     }
-
-    /// To every contact that sees the user's presence.
-    async fn broadcast(&self, route: &mut Route, stanza: &Stanza, all: &[(Jid, State)]) {
-        for (contact, state) in all {
-            if state.has_from() {
-                let stanza = stanza.with_to(contact.as_ref());
-                route
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
-            }
-        }
+    let element = stanza.to_element();
+    let mut all = element
+        .elements()
+        .filter(|child| child.is("priority", ns::CLIENT));
+    match (all.next(), all.next()) {
+        (None, _) => Some(0),
+        (Some(priority), None) => priority.text().trim().parse().ok(),
+        (Some(_), Some(_)) => None,
     }
+}
 
-    /// Asks for the presence of every contact that the user sees (section 4.3). Accounts of this node answer at once.
-    async fn probe(&self, route: &mut Route, outlet: &SessionRef, all: &[(Jid, State)]) {
-        for (contact, state) in all {
-            if !state.has_to() {
-                continue;
-            }
-            if route.router.host(contact.domain()).is_none() {
-                let probe = Element::new("presence", ns::CLIENT)
-                    .with_attr("type", "probe")
-                    .with_attr("from", outlet.jid().as_str())
-                    .with_attr("to", contact.bare_str());
-                if let Ok(stanza) = Stanza::from_element(&probe) {
-                    route
-                        .route(Delivery {
-                            stanza,
-                            token: None,
-                        })
-                        .await;
-                }
-                continue;
-            }
-            for session in available(route, contact.bare_str()) {
-                if let Some(presence) = session.presence() {
-                    let copy = presence.with_to(outlet.jid().as_ref());
-                    let _closed = outlet.push(copy, None, &mut route.batch);
-                }
-            }
-        }
+/// Lets other modules know that a session takes messages, or takes them by another priority.
+async fn announce(route: &mut Route, mut set: PresenceSet) {
+    if let Some(host) = route.router.host(set.session.jid().domain()) {
+        let _ = host.hooks.run(route, &mut set).await;
     }
+}
 
-    /// Requests that wait for an answer, at every login until there is one (section 3.1.3).
-    async fn repeat_requests(
+// ---- telling others
+
+impl Shared {
+    /// Tells own resources and contacts of a session's new presence.
+    async fn tell(
         &self,
         route: &mut Route,
-        account: &BareJid,
-        outlet: &SessionRef,
+        session: &SessionRef,
+        stanza: &Stanza,
     ) -> Result<(), Error> {
-        let mut after: Option<Jid> = None;
+        let account = session.jid().to_bare();
+        let subscriptions = self.roster.subscriptions(&account).await?;
+        tell_own(route, session, stanza);
+        self.tell_subscribers(route, session, stanza, &subscriptions)
+            .await;
+        Ok(())
+    }
+
+    /// The same after a while, with what holds then. Nobody else tells meanwhile, unless the session ends.
+    async fn tell_later(shared: Arc<Self>, mut route: Route, session: SessionRef, wait: Duration) {
+        tokio::time::sleep(wait).await;
+        let now = route.router.ledger.clock.now_ms();
+        shared.changes.waited(session.id(), now);
+        let mut told: Option<Arc<Stanza>> = None;
         loop {
-            let requests = self.roster.store.requests(account, after.as_ref()).await?;
-            let Some(last) = requests.last() else {
-                return Ok(());
+            let presence = session.presence();
+            let stanza = match (&told, &presence) {
+                (None, None) => return,
+                (Some(told), Some(presence)) if Arc::ptr_eq(told, presence) => return,
+                (_, Some(presence)) => Some(Stanza::clone(presence)),
+                (Some(_), None) => unavailable(&session, None),
             };
-            after = Some(last.from.clone());
-            for stanza in requests
-                .iter()
-                .filter_map(|request| request.to_stanza(account))
+            if let Some(stanza) = stanza
+                && let Err(error) = shared.tell(&mut route, &session, &stanza).await
             {
-                let _closed = outlet.push(stanza, None, &mut route.batch);
+                tracing::warn!(%error, "presence could not be told");
+                return;
+            }
+            told = presence;
+        }
+    }
+
+    /// To every contact that sees the account's presence. Written once per contact, copied for each of its sessions.
+    async fn tell_subscribers(
+        &self,
+        route: &mut Route,
+        session: &SessionRef,
+        stanza: &Stanza,
+        subscriptions: &Arc<Subscriptions>,
+    ) {
+        route.router.metrics.modules.presence_broadcasts.inc();
+        for contact in subscriptions.subscribers() {
+            if self.may_be_there(route, contact) {
+                deliver(route, Some(stanza.with_to(contact.as_ref()))).await;
+            }
+        }
+        // Who has lost the right meanwhile was perhaps told the end of the presence before this.
+        let account = session.jid().to_bare();
+        let Ok(now) = self.roster.subscriptions(&account).await else {
+            return;
+        };
+        if Arc::ptr_eq(&now, subscriptions) || stanza.stanza_type() == StanzaType::Unavailable {
+            return;
+        }
+        for contact in subscriptions.subscribers() {
+            if !now.is_subscriber(contact.as_str()) {
+                deliver(route, unavailable(session, Some(contact.as_ref()))).await;
             }
         }
     }
 
-    /// The end of a session's presence: contacts, own resources, and everybody who got directed presence.
-    async fn become_unavailable(
-        &self,
-        session: &mut Session,
-        stanza: &Stanza,
-    ) -> Result<(), Error> {
-        let account = session.account();
-        let was_available = session.outlet.set_presence(None).is_some();
-        let directed = session.outlet.take_directed();
+    /// `false` if it is known without a question that nobody would get it: most contacts are offline.
+    fn may_be_there(&self, route: &Route, contact: &BareJid) -> bool {
+        let sessions = &route.router.sessions;
+        !self.is_ours(contact.domain())
+            || sessions.with_account(contact.as_str(), |all| !all.is_empty())
+    }
+
+    fn is_ours(&self, domain: &str) -> bool {
+        self.domains.iter().any(|ours| **ours == *domain)
+    }
+
+    /// The end of a session's presence: own resources, contacts, and everybody who got directed presence
+    /// (RFC 6121 sections 4.5 and 4.6.3). The session itself is told if it is still there.
+    async fn leave(&self, session: &mut Session, stanza: &Stanza) -> Result<(), Error> {
+        let outlet = session.outlet.clone();
+        let was_available = outlet.presence().is_some();
         let mut route = session.scope();
-        let mut told: Vec<Jid> = Vec::new();
         if was_available {
-            let overview = self.roster.store.overview(&account).await?;
-            for other in available(&route, account.as_str()) {
-                let copy = stanza.with_to(other.jid().as_ref());
-                let _closed = other.push(copy, None, &mut route.batch);
+            let copy = stanza.with_to(outlet.jid().as_ref());
+            let _closed = outlet.push(copy, None, &mut route.batch);
+        }
+        outlet.set_presence(None);
+        let directed = outlet.take_directed();
+        let mut subscriptions = Arc::default();
+        let mut found = Ok(());
+        if was_available {
+            tell_own(&mut route, &outlet, stanza);
+            match self.roster.subscriptions(&session.account()).await {
+                Ok(all) => subscriptions = all,
+                Err(error) => found = Err(error.into()),
             }
-            if !session.outlet.has(Flag::Closed) {
-                let copy = stanza.with_to(session.outlet.jid().as_ref());
-                let _closed = session.outlet.push(copy, None, &mut route.batch);
-            }
-            self.broadcast(&mut route, stanza, &overview.subscriptions)
+            self.tell_subscribers(&mut route, &outlet, stanza, &subscriptions)
                 .await;
-            let seeing = overview
-                .subscriptions
-                .into_iter()
-                .filter(|(_, state)| state.has_from());
-            told.extend(seeing.map(|(contact, _)| contact));
         }
         for to in directed {
-            if !told.iter().any(|contact| contact.as_str() == to.as_str()) {
-                let stanza = stanza.with_to(to.as_ref());
-                route
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
+            if !self.was_told(&route, &subscriptions, &to) {
+                deliver(&mut route, Some(stanza.with_to(to.as_ref()))).await;
             }
         }
-        Ok(())
+        found
     }
+
+    /// Whether the address has got what was told to subscribers: a session of ours that is not available has not.
+    fn was_told(&self, route: &Route, subscriptions: &Subscriptions, to: &Jid) -> bool {
+        subscriptions.is_subscriber(to.bare_str())
+            && match route.router.sessions.find(to.as_ref()) {
+                Some(session) => session.priority().is_some(),
+                None => true,
+            }
+    }
+}
+
+/// A copy to every available resource of the session's account, the session itself included.
+fn tell_own(route: &mut Route, session: &SessionRef, stanza: &Stanza) {
+    let own = available(route, session.jid().bare_str());
+    let stanza = stanza.with_to(session.jid().as_ref().without_resource());
+    for session in &own {
+        let _closed = session.push(stanza.clone(), None, &mut route.batch);
+    }
+}
+
+/// Available sessions of an account.
+fn available(route: &Route, account: &str) -> Vec<SessionRef> {
+    let mut sessions = route.router.sessions.of_account(account);
+    sessions.retain(|session| session.priority().is_some());
+    sessions
 }
 
 impl Handle<SessionClosed> for Presence {
@@ -322,13 +413,15 @@ impl Handle<SessionClosed> for Presence {
         session: &mut Session,
         _event: &mut SessionClosed,
     ) -> Outcome<SessionClosed> {
-        let outlet = session.outlet.clone();
-        if let Some(stanza) = unavailable(outlet.jid().as_str(), None) {
-            self.become_unavailable(session, &stanza).await?;
+        self.0.changes.forget(session.outlet.id());
+        if let Some(stanza) = unavailable(&session.outlet, None) {
+            self.0.leave(session, &stanza).await?;
         }
         Ok(ControlFlow::Continue(()))
     }
 }
+
+// ---- what comes from outside
 
 impl Handle<AccountPresence> for Presence {
     async fn handle(
@@ -336,59 +429,57 @@ impl Handle<AccountPresence> for Presence {
         route: &mut Route,
         event: &mut AccountPresence,
     ) -> Outcome<AccountPresence> {
-        let Some(from) = event.stanza.from().map(JidRef::to_jid) else {
-            return Ok(ControlFlow::Break(Halt::Drop));
-        };
-        if event.stanza.stanza_type() == StanzaType::Probe {
-            self.answer_probe(route, &event.to, &from).await?;
-            return Ok(ControlFlow::Break(Halt::Drop));
-        }
-        match SubscriptionType::from_stanza_type(event.stanza.stanza_type()) {
-            None => Ok(ControlFlow::Continue(())),
-            Some(kind) => {
-                self.receive_subscription(route, &event.to, &from.to_bare(), kind, &event.stanza)
-                    .await?;
-                Ok(ControlFlow::Break(Halt::Drop))
+        let stanza = &event.stanza;
+        let stanza_type = stanza.stanza_type();
+        let kind = SubscriptionType::from_stanza_type(stanza_type);
+        match (stanza_type, stanza.from().map(JidRef::to_jid), kind) {
+            (StanzaType::Available | StanzaType::Unavailable, ..) => {
+                return Ok(ControlFlow::Continue(()));
             }
+            (StanzaType::Probe, Some(from), _) => {
+                self.0.answer_probe(route, &event.to, &from).await?;
+            }
+            (_, Some(from), Some(kind)) => {
+                let from = from.to_bare();
+                self.0
+                    .receive(route, &event.to, &from, kind, stanza)
+                    .await?;
+            }
+            // An error, which nobody answers.
+            _ => {}
         }
+        Ok(ControlFlow::Break(Halt::Drop))
     }
 }
 
-impl Presence {
-    /// RFC 6121 section 4.3.2; strangers and unknown accounts get the same silence.
+impl Shared {
+    /// RFC 6121 section 4.3.2. Strangers get the same silence as those who ask for an account that does not exist.
     async fn answer_probe(
         &self,
         route: &mut Route,
         account: &BareJid,
         from: &Jid,
     ) -> Result<(), Error> {
-        let contact = from.to_bare();
-        let may_see = contact == *account
-            || self
-                .roster
-                .store
-                .load_item(account, &contact.as_ref().to_jid())
-                .await?
-                .is_some_and(|item| item.contact.state.has_from());
-        if !may_see {
+        let is_own = from.bare_str() == account.as_str();
+        if !is_own && !self.roster.is_subscriber(account, from.as_ref()).await? {
             return Ok(());
         }
-        for session in available(route, account.as_str()) {
-            if let Some(presence) = session.presence() {
-                let stanza = presence.with_to(from.as_ref());
-                route
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
-            }
+        let sessions = available(route, account.as_str());
+        if sessions.is_empty() && !is_own {
+            let presence = Element::new("presence", ns::CLIENT)
+                .with_attr("type", "unavailable")
+                .with_attr("from", account.as_str())
+                .with_attr("to", from.as_str());
+            deliver(route, Stanza::from_element(&presence).ok()).await;
+        }
+        for session in sessions {
+            roster::show(route, &session, from.as_ref()).await;
         }
         Ok(())
     }
 
-    /// RFC 6121 section 3, the contact's side.
-    async fn receive_subscription(
+    /// RFC 6121 section 3, the contact's side. An account that does not exist is silent.
+    async fn receive(
         &self,
         route: &mut Route,
         account: &BareJid,
@@ -396,87 +487,65 @@ impl Presence {
         kind: SubscriptionType,
         stanza: &Stanza,
     ) -> Result<(), Error> {
-        if *contact == *account || !self.accounts.exists(account).await? {
+        if contact == account {
             return Ok(());
         }
         let stanza = stanza.with_from(contact.as_ref()).with_to(account.as_ref());
-        let xml = String::from_utf8_lossy(stanza.bytes()).into_owned();
-        let (inbound, push) = self
-            .roster
-            .store
-            .inbound(account, contact, kind, &xml)
-            .await?;
-        let ends = inbound.share == Some(roster::subscription::Share::Unavailable);
-        if ends {
-            self.roster
-                .share(route, account, contact, inbound.share)
-                .await;
-        }
-        if inbound.deliver {
+        let inbound = self.roster.inbound(route, account, contact, kind, &stanza);
+        let Some(inbound) = inbound.await? else {
+            return Ok(());
+        };
+        let Inbound {
+            deliver: is_news,
+            reply,
+            share,
+            ..
+        } = inbound;
+        if is_news {
             let is_request = kind == SubscriptionType::Subscribe;
             for session in route.router.sessions.of_account(account.as_str()) {
-                let wants = if is_request {
+                let is_for_it = if is_request {
                     session.priority().is_some()
                 } else {
                     session.has(Flag::Interested)
                 };
-                if wants {
+                if is_for_it {
                     let _closed = session.push(stanza.clone(), None, &mut route.batch);
                 }
             }
         }
-        if let Some(push) = &push {
-            self.roster.push(route, account, push);
+        if share == Some(Share::Unavailable) {
+            roster::share(route, account, contact, Share::Unavailable).await;
         }
-        if let Some(stanza) = inbound
-            .reply
-            .and_then(|kind| roster::about(kind, account, contact))
-        {
-            route
-                .route(Delivery {
-                    stanza,
-                    token: None,
-                })
-                .await;
+        if let Some(kind) = reply {
+            deliver(route, roster::about(kind, account, contact)).await;
         }
-        if !ends {
-            self.roster
-                .share(route, account, contact, inbound.share)
-                .await;
+        if share == Some(Share::Available) {
+            roster::share(route, account, contact, Share::Available).await;
         }
         Ok(())
     }
 }
 
 impl Handle<MaySeePresence> for Presence {
+    /// By directed presence, or by a subscription to a session that has told where it is.
     async fn handle(
         &self,
-        _route: &mut Route,
+        route: &mut Route,
         event: &mut MaySeePresence,
     ) -> Outcome<MaySeePresence> {
-        let bare = event.from.to_bare().as_ref().to_jid();
-        event.allowed =
-            event.session.has_directed(&event.from) || event.session.has_directed(&bare);
-        if !event.allowed {
-            let account = event.session.jid().to_bare();
-            let item = self.roster.store.load_item(&account, &bare).await?;
-            event.allowed = item.is_some_and(|item| item.contact.state.has_from());
+        let (from, session) = (&event.from, &event.session);
+        event.allowed = event.allowed
+            || session.has_directed(from)
+            || session.has_directed(&from.to_bare().into())
+            || (from.local().is_none() && route.router.host(from.domain()).is_some());
+        if !event.allowed && session.presence().is_some() {
+            let account = session.jid().to_bare();
+            event.allowed = self.0.roster.is_subscriber(&account, from.as_ref()).await?;
         }
         Ok(ControlFlow::Continue(()))
     }
 }
 
-fn available(route: &Route, account: &str) -> Vec<SessionRef> {
-    let mut sessions = route.router.sessions.of_account(account);
-    sessions.retain(|session| session.priority().is_some());
-    sessions
-}
-
-/// The priority of an available presence (RFC 6121 section 4.7.2.3): 0 if none is given, `None` if it is none.
-fn priority(stanza: &Stanza) -> Option<i8> {
-    let element = stanza.to_element();
-    match element.child("priority", ns::CLIENT) {
-        None => Some(0),
-        Some(priority) => priority.text().trim().parse().ok(),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -1,20 +1,27 @@
-//! RFC 6121 sections 2 and 3: rosters, and what is stored of presence subscriptions.
+//! RFC 6121 section 2: Managing the Roster.
 //!
-//! Requests and pushes are here; [`subscription`] decides, [`store`] keeps, `presence` sends.
+//! Requests of clients and pushes to them are here. [`subscription`] decides what a subscription stanza does, [`store`]
+//! keeps it, [`known`] remembers it while the account is online; `presence` receives the stanzas and sends presence.
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use protocol::{BareJid, Element, Jid, Stanza, StanzaCondition, StanzaError, StanzaType, ns};
+use protocol::{
+    BareJid, Element, Jid, JidRef, Stanza, StanzaCondition, StanzaError, StanzaType, ns,
+};
 
-use self::store::{Done, Edit, EditError, Item, Push, RosterStore, Since};
-use self::subscription::{Removal, Share, SubscriptionType};
+use self::known::{Known, Subscriptions, Turn};
+use self::store::{Done, Edit, EditError, Item, Overview, Push, Request, RosterStore, Since};
+use self::subscription::{Contact, Inbound, Outbound, Share, SubscriptionType};
 use super::{Needs, Start, StartError};
-use crate::hooks::{AccountRemoved, Handle, Outcome, Stage};
+use crate::auth::Accounts;
+use crate::c2s::session::Session;
+use crate::hooks::{AccountRemoved, Handle, Outcome, RosterChanged, SessionClosed, Stage};
 use crate::iq::{Answer, HandleIq, IqRequest, Target};
-use crate::outlet::Flag;
+use crate::outlet::{Flag, SessionRef};
 use crate::router::{Delivery, Route};
 use crate::storage;
 
+pub mod known;
 pub mod store;
 pub mod subscription;
 
@@ -25,248 +32,353 @@ pub fn needs(_config: &Config) -> Needs {
     Needs::none()
 }
 
-/// Answers roster requests.
+/// Answers roster requests, and lets other modules ask who sees whom.
 pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
     let roster = Arc::new(Roster {
         store: RosterStore::new(start.db.clone()),
+        known: Known::new(),
+        accounts: start.auth.accounts(),
         versioning: config.versioning,
     });
     start.iq(("query", ns::ROSTER), Target::Account, &roster)?;
-    start.on::<AccountRemoved, _>(Stage::Observe, &roster);
+    start.on::<AccountRemoved, _>(Stage::Archive, &roster);
+    // After presence has told the contacts.
+    start.on::<SessionClosed, _>(Stage::Observe, &roster);
     if config.versioning {
         start.stream_feature(Element::new("ver", ns::ROSTER_VERSIONING));
     }
-    start.stream_feature(Element::new("sub", ns::PRE_APPROVAL));
     start.provide(roster);
     Ok(())
 }
 
 /// The rosters of one host.
 pub struct Roster {
-    /// What is stored.
-    pub store: RosterStore,
+    store: RosterStore,
+    known: Arc<Known>,
+    accounts: Accounts,
     versioning: bool,
 }
 
+// ---- requests
+
 impl HandleIq for Roster {
     async fn answer(&self, route: &mut Route, request: &IqRequest) -> Answer {
-        if !request.is_own_account() {
+        // The same for an account that does not exist: nobody learns which do.
+        let Some(session) = request
+            .session
+            .as_ref()
+            .filter(|_| request.is_own_account())
+        else {
             return Err(StanzaCondition::Forbidden.into());
-        }
+        };
         let account = request.from.to_bare();
-        match request.stanza_type {
-            StanzaType::Get => {
-                let answer = self.get(route, &account, request).await?;
-                // From now on: a change that comes after this answer is pushed.
-                Ok(answer)
-            }
-            _ => self.set(route, &account, &request.payload).await,
+        if request.stanza_type == StanzaType::Get {
+            self.get(route, &account, session, &request.payload).await
+        } else {
+            self.set(route, &account, &request.payload).await
         }
-    }
-}
-
-impl Handle<AccountRemoved> for Roster {
-    async fn handle(
-        &self,
-        _route: &mut Route,
-        _event: &mut AccountRemoved,
-    ) -> Outcome<AccountRemoved> {
-        // The rows go with those of the account, in one transaction of its store.
-        Ok(ControlFlow::Continue(()))
     }
 }
 
 impl Roster {
-    async fn get(&self, route: &mut Route, account: &BareJid, request: &IqRequest) -> Answer {
-        // Marked first: a change while we read may then be pushed and told, but not missed.
-        if let Some(session) = &request.session {
-            session.set(Flag::Interested);
-        }
-        let known = request.payload.attr("ver").filter(|_| self.versioning);
+    /// From now on the session gets pushes: the turn is held until the answer stands in its outlet.
+    async fn get(
+        &self,
+        route: &mut Route,
+        account: &BareJid,
+        session: &SessionRef,
+        query: &Element,
+    ) -> Answer {
+        let turn = self.known.turn(account).await;
+        let known = query.attr("ver").filter(|_| self.versioning);
         let since = match known {
-            Some(known) => self
-                .store
-                .load_since(account, known)
-                .await
-                .map_err(unavailable)?,
-            None => Since::Whole(self.store.load(account).await.map_err(unavailable)?),
+            // "I know of versions, and have none."
+            None | Some("") => self.store.load(account).await.map(Since::Whole),
+            Some(version) => self.store.load_since(account, version).await,
         };
+        let since = since.map_err(refuse_for_now)?;
+        session.set(Flag::Interested);
+        route.until_answered = Some(Box::new(turn));
         match since {
             Since::Current => Ok(None),
             Since::Whole(roster) => {
                 let mut query = Element::new("query", ns::ROSTER);
-                if self.versioning {
-                    query.set_attr("ver", Some(&roster.version));
-                }
-                for item in roster.items.iter().filter(|item| item.contact.listed) {
-                    query.push(to_element(item));
-                }
+                query.set_attr("ver", known.map(|_| roster.version.as_str()));
+                let listed = roster.items.iter().filter(|item| item.contact.listed);
+                listed.for_each(|item| query.push(item_element(item)));
                 Ok(Some(query))
             }
-            Since::Changes(changes) => {
-                // The empty result comes first, so the pushes follow in the next batch of this session.
-                if let Some(session) = &request.session {
-                    let to = session.jid().as_str();
-                    let pushes = changes.iter().filter_map(|push| self.push_stanza(push, to));
-                    route
-                        .after_answer
-                        .extend(pushes.map(|push| (session.clone(), push)));
-                }
+            Since::Changes(pushes) => {
+                let to = session.jid().as_ref();
+                let stanzas = pushes.iter().filter_map(|push| self.push_stanza(push, to));
+                let stanzas = stanzas.map(|stanza| (session.clone(), stanza));
+                route.after_answer.extend(stanzas);
                 Ok(None)
             }
         }
     }
 
     async fn set(&self, route: &mut Route, account: &BareJid, query: &Element) -> Answer {
-        let mut items = query.elements();
-        let (Some(item), None) = (items.next(), items.next()) else {
-            return Err(StanzaCondition::BadRequest.into());
-        };
-        if !item.is("item", ns::ROSTER) {
-            return Err(StanzaCondition::BadRequest.into());
+        match parse_set(account, query)? {
+            Set::Remove(jid) => self.remove(route, account, &jid).await,
+            Set::Put(jid, edit) => self.put(route, account, &jid, edit).await,
         }
-        let jid = item.attr("jid").ok_or(StanzaCondition::BadRequest)?;
-        let jid = Jid::parse(jid).map_err(|_| StanzaCondition::JidMalformed)?;
-        if jid.bare_str() == account.as_str() {
-            return Err(StanzaError::new(StanzaCondition::NotAllowed)
-                .with_text("the own account is no contact"));
+    }
+
+    async fn put(&self, route: &mut Route, account: &BareJid, jid: &Jid, edit: Edit) -> Answer {
+        if !self.is_kept(account).await.map_err(refuse_for_now)? {
+            return Err(not_kept());
         }
-        if item.attr("subscription") == Some("remove") {
-            return self.remove(route, account, &jid).await;
-        }
-        let groups = item
-            .elements()
-            .filter(|child| child.is("group", ns::ROSTER))
-            .map(|group| group.text().into_owned());
-        let name = item.attr("name").unwrap_or_default().to_owned();
-        let edit = Edit::new(name, groups.collect()).map_err(refused)?;
-        match self
-            .store
-            .set_item(account, &jid, edit)
-            .await
-            .map_err(unavailable)?
-        {
-            Done::Full => Err(StanzaError::new(StanzaCondition::NotAllowed)
-                .with_text("the roster has as many contacts as it may have")),
+        let turn = self.known.turn(account).await;
+        let done = self.store.set_item(account, jid, edit).await;
+        match done.map_err(refuse_for_now)? {
+            Done::Full => Err(full()),
             Done::Changed(push) => {
-                self.push(route, account, &push);
+                self.push(route, account, &push, turn).await;
                 Ok(None)
             }
         }
     }
 
+    /// Removes a contact and ends what there was between it and the user (RFC 6121 section 2.5.2).
     async fn remove(&self, route: &mut Route, account: &BareJid, jid: &Jid) -> Answer {
-        let removed = self
-            .store
-            .remove_item(account, jid)
-            .await
-            .map_err(unavailable)?;
-        let Some((removal, push)) = removed else {
+        let turn = self.known.turn(account).await;
+        let removed = self.store.remove_item(account, jid).await;
+        let Some((removal, push)) = removed.map_err(refuse_for_now)? else {
             return Err(StanzaCondition::ItemNotFound.into());
         };
-        self.push(route, account, &push);
         let contact = jid.to_bare();
-        let Removal {
-            unsubscribe,
-            unsubscribed,
-            share,
-        } = removal;
-        self.share(route, account, &contact, share).await;
-        for (send, kind) in [
-            (unsubscribe, SubscriptionType::Unsubscribe),
-            (unsubscribed, SubscriptionType::Unsubscribed),
-        ] {
-            if send && let Some(stanza) = about(kind, account, &contact) {
-                route
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
-            }
+        if jid.is_bare() {
+            turn.correct(&contact, Contact::UNKNOWN.state);
         }
+        self.push(route, account, &push, turn).await;
+        part(route, account, &contact, removal).await;
         Ok(None)
     }
 
-    /// Tells every interested session of a change (RFC 6121 section 2.1.6).
-    pub fn push(&self, route: &mut Route, account: &BareJid, push: &Push) {
-        for session in route.router.sessions.of_account(account.as_str()) {
-            if session.has(Flag::Interested)
-                && let Some(stanza) = self.push_stanza(push, session.jid().as_str())
-            {
-                let _closed = session.push(stanza, None, &mut route.batch);
+    /// Whether the account's rows would ever be removed: those of an anonymous one would not.
+    async fn is_kept(&self, account: &BareJid) -> Result<bool, storage::Error> {
+        self.accounts.exists(account).await
+    }
+}
+
+/// What a client asks to be changed.
+enum Set {
+    Put(Jid, Edit),
+    Remove(Jid),
+}
+
+/// RFC 6121 sections 2.3 to 2.5. What a client says of the subscription is not heard, but for `remove`.
+fn parse_set(account: &BareJid, query: &Element) -> Result<Set, StanzaError> {
+    let refuse = |text| StanzaError::new(StanzaCondition::BadRequest).with_text(text);
+    let mut items = query.elements();
+    let item = match (items.next(), items.next()) {
+        (Some(item), None) if item.is("item", ns::ROSTER) => item,
+        _ => return Err(refuse("a roster set has exactly one item")),
+    };
+    let jid = item.attr("jid").map(Jid::parse);
+    let Some(Ok(jid)) = jid else {
+        return Err(refuse("the item has no address that is one"));
+    };
+    if jid.bare_str() == account.as_str() {
+        return Err(refuse("nobody is a contact of oneself"));
+    }
+    if item.attr("subscription") == Some("remove") {
+        return Ok(Set::Remove(jid));
+    }
+    let groups = item
+        .elements()
+        .filter(|child| child.is("group", ns::ROSTER))
+        .map(|group| group.text().into_owned());
+    let name = item.attr("name").unwrap_or_default().to_owned();
+    let edit = Edit::new(name, groups.collect()).map_err(|error| {
+        let condition = match error {
+            EditError::GroupTwice => StanzaCondition::BadRequest,
+            EditError::NameTooLong
+            | EditError::GroupEmpty
+            | EditError::GroupTooLong
+            | EditError::TooManyGroups => StanzaCondition::NotAcceptable,
+        };
+        StanzaError::new(condition).with_text(error.to_string())
+    })?;
+    Ok(Set::Put(jid, edit))
+}
+
+/// The roster is full.
+pub(super) fn full() -> StanzaError {
+    StanzaError::new(StanzaCondition::PolicyViolation)
+        .with_text("the roster has as many contacts, or bytes, as it may have")
+}
+
+/// The account has no roster, as it ends with its session.
+pub(super) fn not_kept() -> StanzaError {
+    StanzaError::new(StanzaCondition::NotAllowed).with_text("this account keeps no contacts")
+}
+
+fn refuse_for_now(error: storage::Error) -> StanzaError {
+    tracing::error!(%error, "roster request failed");
+    error.to_stanza_error()
+}
+
+// ---- for presence
+
+impl Roster {
+    /// What an account's first presence needs, in one statement; from now on the subscriptions are remembered.
+    pub async fn overview(
+        &self,
+        account: &BareJid,
+    ) -> Result<(Arc<Subscriptions>, Overview), storage::Error> {
+        let turn = self.known.turn(account).await;
+        let mut overview = self.store.overview(account).await?;
+        let rows = std::mem::take(&mut overview.subscriptions);
+        Ok((turn.remember(Subscriptions::new(rows)), overview))
+    }
+
+    /// Who sees whose presence: as it is remembered, else with one statement.
+    pub async fn subscriptions(
+        &self,
+        account: &BareJid,
+    ) -> Result<Arc<Subscriptions>, storage::Error> {
+        match self.known.subscriptions(account.as_str()) {
+            Some(subscriptions) => Ok(subscriptions),
+            None => {
+                let rows = self.store.subscriptions(account).await?;
+                Ok(Arc::new(Subscriptions::new(rows)))
             }
         }
     }
 
-    fn push_stanza(&self, push: &Push, to: &str) -> Option<Stanza> {
-        let item = match &push.item {
-            Some(item) => to_element(item),
-            None => Element::new("item", ns::ROSTER)
-                .with_attr("jid", push.jid.as_str())
-                .with_attr("subscription", "remove"),
+    /// Whether a contact sees the account's presence.
+    pub async fn is_subscriber(
+        &self,
+        account: &BareJid,
+        contact: JidRef<'_>,
+    ) -> Result<bool, storage::Error> {
+        if let Some(subscriptions) = self.known.subscriptions(account.as_str()) {
+            return Ok(subscriptions.is_subscriber(contact.bare_str()));
+        }
+        let contact = contact.to_bare().into();
+        let item = self.store.load_item(account, &contact).await?;
+        Ok(item.is_some_and(|item| item.contact.state.has_from()))
+    }
+
+    /// Requests that wait for the account's answer, as many as one login is told of.
+    pub async fn requests(&self, account: &BareJid) -> Result<Vec<Request>, storage::Error> {
+        self.store.requests(account, None).await
+    }
+
+    /// Does in the roster what a stanza of the user does, pushes the change, and tells what is left to do. An error
+    /// if there is no room for the contact.
+    pub async fn outbound(
+        &self,
+        route: &mut Route,
+        account: &BareJid,
+        contact: &BareJid,
+        kind: SubscriptionType,
+    ) -> Result<Result<Outbound, StanzaError>, storage::Error> {
+        let may_add = matches!(
+            kind,
+            SubscriptionType::Subscribe | SubscriptionType::Subscribed
+        );
+        if may_add && !self.is_kept(account).await? {
+            return Ok(Err(not_kept()));
+        }
+        let turn = self.known.turn(account).await;
+        let (outbound, push) = match self.store.outbound(account, contact, kind).await? {
+            Done::Full => return Ok(Err(full())),
+            Done::Changed(changed) => changed,
         };
-        let mut query = Element::new("query", ns::ROSTER).with_child(item);
+        turn.correct(contact, outbound.contact.state);
+        if let Some(push) = push {
+            self.push(route, account, &push, turn).await;
+        }
+        Ok(Ok(outbound))
+    }
+
+    /// The same for a stanza of a contact; `None` if the account does not exist. The stanza is kept if it is a request.
+    pub async fn inbound(
+        &self,
+        route: &mut Route,
+        account: &BareJid,
+        contact: &BareJid,
+        kind: SubscriptionType,
+        stanza: &Stanza,
+    ) -> Result<Option<Inbound>, storage::Error> {
+        if !self.is_kept(account).await? {
+            return Ok(None);
+        }
+        let text = std::str::from_utf8(stanza.bytes()).unwrap_or_default();
+        let turn = self.known.turn(account).await;
+        let (inbound, push) = self.store.inbound(account, contact, kind, text).await?;
+        turn.correct(contact, inbound.contact.state);
+        if let Some(push) = push {
+            self.push(route, account, &push, turn).await;
+        }
+        Ok(Some(inbound))
+    }
+}
+
+// ---- pushes
+
+impl Roster {
+    /// Tells every interested session of a change (RFC 6121 section 2.1.6), gives the turn back, and tells the other
+    /// modules. Without `from`: clients trust that it is their server's (security considerations there).
+    async fn push(&self, route: &mut Route, account: &BareJid, push: &Push, turn: Turn) {
+        let mut stanza = None;
+        for session in route.router.sessions.of_account(account.as_str()) {
+            if !session.has(Flag::Interested) {
+                continue;
+            }
+            let to = session.jid().as_ref();
+            let first = stanza.get_or_insert_with(|| self.push_stanza(push, to));
+            let Some(first) = first else { break };
+            let _closed = session.push(first.with_to(to), None, &mut route.batch);
+            route.router.metrics.modules.roster_pushes.inc();
+        }
+        drop(turn);
+        let Some(host) = route.router.host(account.domain()) else {
+            return;
+        };
+        if !host.hooks.is_silent::<RosterChanged>() {
+            let mut event = RosterChanged {
+                account: account.clone(),
+                item: pushed_element(push),
+            };
+            let _ = host.hooks.run(route, &mut event).await;
+        }
+    }
+
+    fn push_stanza(&self, push: &Push, to: JidRef<'_>) -> Option<Stanza> {
+        let mut query = Element::new("query", ns::ROSTER).with_child(pushed_element(push));
         if self.versioning {
             query.set_attr("ver", Some(&push.version));
         }
         let iq = Element::new("iq", ns::CLIENT)
             .with_attr("type", "set")
             .with_attr("id", &protocol::stream::secure_id())
-            .with_attr("to", to)
+            .with_attr("to", to.as_str())
             .with_child(query);
         Stanza::from_element(&iq).ok()
     }
+}
 
-    /// The presence of each available session of the account goes to a contact that may see it now, or its end to one
-    /// that may not any more.
-    pub async fn share(
-        &self,
-        route: &mut Route,
-        account: &BareJid,
-        contact: &BareJid,
-        share: Option<Share>,
-    ) {
-        let Some(share) = share else { return };
-        for session in route.router.sessions.of_account(account.as_str()) {
-            let Some(presence) = session.presence() else {
-                continue;
-            };
-            let stanza = match share {
-                Share::Available => Some(presence.with_to(contact.as_ref())),
-                Share::Unavailable => {
-                    super::presence::unavailable(session.jid().as_str(), Some(contact.as_str()))
-                }
-            };
-            if let Some(stanza) = stanza {
-                route
-                    .route(Delivery {
-                        stanza,
-                        token: None,
-                    })
-                    .await;
-            }
-        }
+fn pushed_element(push: &Push) -> Element {
+    match &push.item {
+        Some(item) => item_element(item),
+        None => Element::new("item", ns::ROSTER)
+            .with_attr("jid", push.jid.as_str())
+            .with_attr("subscription", "remove"),
     }
 }
 
-/// A presence stanza about a subscription, from bare to bare address.
-pub fn about(kind: SubscriptionType, from: &BareJid, to: &BareJid) -> Option<Stanza> {
-    let presence = Element::new("presence", ns::CLIENT)
-        .with_attr("type", kind.as_str())
-        .with_attr("from", from.as_str())
-        .with_attr("to", to.as_str());
-    Stanza::from_element(&presence).ok()
-}
-
-fn to_element(item: &Item) -> Element {
+/// RFC 6121 section 2.1.2.
+fn item_element(item: &Item) -> Element {
     let state = item.contact.state;
-    let mut element = Element::new("item", ns::ROSTER)
-        .with_attr("jid", item.jid.as_str())
-        .with_attr("subscription", state.subscription().as_str());
+    let mut element = Element::new("item", ns::ROSTER).with_attr("jid", item.jid.as_str());
     if !item.name.is_empty() {
         element.set_attr("name", Some(&item.name));
     }
+    element.set_attr("subscription", Some(state.subscription().as_str()));
     if state.is_pending_out() {
         element.set_attr("ask", Some("subscribe"));
     }
@@ -279,15 +391,148 @@ fn to_element(item: &Item) -> Element {
     element
 }
 
-fn refused(error: EditError) -> StanzaError {
-    let condition = match error {
-        EditError::GroupTwice => StanzaCondition::BadRequest,
-        _ => StanzaCondition::NotAcceptable,
-    };
-    StanzaError::new(condition).with_text(error.to_string())
+// ---- what contacts are told
+
+/// The presence of each available session of the account goes to a contact that sees it now, or its end to one that
+/// does not any more.
+pub(super) async fn share(route: &mut Route, account: &BareJid, contact: &BareJid, share: Share) {
+    for session in route.router.sessions.of_account(account.as_str()) {
+        match share {
+            Share::Available => show(route, &session, contact.as_ref()).await,
+            Share::Unavailable if session.presence().is_some() => {
+                deliver(route, unavailable(&session, Some(contact.as_ref()))).await;
+            }
+            Share::Unavailable => {}
+        }
+    }
 }
 
-fn unavailable(error: storage::Error) -> StanzaError {
-    tracing::error!(%error, "roster is not available");
-    error.to_stanza_error()
+/// Sends a session's presence to somebody. If it changes meanwhile, what is newer was perhaps sent before this: then
+/// it is sent again, so that what arrives last is what holds.
+pub(super) async fn show(route: &mut Route, session: &SessionRef, to: JidRef<'_>) {
+    let mut shown: Option<Arc<Stanza>> = None;
+    loop {
+        let presence = session.presence();
+        match (&shown, &presence) {
+            (None, None) => return,
+            (Some(shown), Some(presence)) if Arc::ptr_eq(shown, presence) => return,
+            (_, Some(presence)) => deliver(route, Some(presence.with_to(to))).await,
+            (Some(_), None) => deliver(route, unavailable(session, Some(to))).await,
+        }
+        shown = presence;
+    }
 }
+
+/// The same where it is pushed at once.
+pub(super) fn show_with(session: &SessionRef, to: JidRef<'_>, mut push: impl FnMut(Stanza)) {
+    let mut shown: Option<Arc<Stanza>> = None;
+    loop {
+        let presence = session.presence();
+        match (&shown, &presence) {
+            (None, None) => return,
+            (Some(shown), Some(presence)) if Arc::ptr_eq(shown, presence) => return,
+            (_, Some(presence)) => push(presence.with_to(to)),
+            (Some(_), None) => unavailable(session, Some(to))
+                .into_iter()
+                .for_each(&mut push),
+        }
+        shown = presence;
+    }
+}
+
+/// The end of a session's presence, for everybody or for one address.
+pub(super) fn unavailable(session: &SessionRef, to: Option<JidRef<'_>>) -> Option<Stanza> {
+    let mut presence = Element::new("presence", ns::CLIENT)
+        .with_attr("type", "unavailable")
+        .with_attr("from", session.jid().as_str());
+    presence.set_attr("to", to.map(JidRef::as_str));
+    Stanza::from_element(&presence).ok()
+}
+
+/// A stanza about a subscription, from bare to bare address.
+pub(super) fn about(kind: SubscriptionType, from: &BareJid, to: &BareJid) -> Option<Stanza> {
+    let presence = Element::new("presence", ns::CLIENT)
+        .with_attr("type", kind.as_str())
+        .with_attr("from", from.as_str())
+        .with_attr("to", to.as_str());
+    Stanza::from_element(&presence).ok()
+}
+
+/// Routes presence that nobody waits for.
+pub(super) async fn deliver(route: &mut Route, stanza: Option<Stanza>) {
+    if let Some(stanza) = stanza {
+        let delivery = Delivery {
+            stanza,
+            token: None,
+        };
+        Box::pin(route.route(delivery)).await;
+    }
+}
+
+/// The end of what there was between the user and a contact.
+async fn part(
+    route: &mut Route,
+    account: &BareJid,
+    contact: &BareJid,
+    removal: subscription::Removal,
+) {
+    if let Some(ends) = removal.share {
+        share(route, account, contact, ends).await;
+    }
+    if removal.unsubscribe {
+        deliver(
+            route,
+            about(SubscriptionType::Unsubscribe, account, contact),
+        )
+        .await;
+    }
+    if removal.unsubscribed {
+        deliver(
+            route,
+            about(SubscriptionType::Unsubscribed, account, contact),
+        )
+        .await;
+    }
+}
+
+// ---- ends
+
+impl Handle<SessionClosed> for Roster {
+    async fn handle(
+        &self,
+        session: &mut Session,
+        _event: &mut SessionClosed,
+    ) -> Outcome<SessionClosed> {
+        let account = session.outlet.jid().bare_str();
+        let sessions = &session.router.sessions;
+        let is_needed = || sessions.with_account(account, |others| !others.is_empty());
+        self.known.forget(account, is_needed);
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+impl Handle<AccountRemoved> for Roster {
+    /// Contacts are told, so that nobody who gets the name later sees their presence. The rows go with those of the
+    /// account, in one transaction of its store.
+    async fn handle(
+        &self,
+        route: &mut Route,
+        event: &mut AccountRemoved,
+    ) -> Outcome<AccountRemoved> {
+        let account = &event.account;
+        let roster = {
+            let _turn = self.known.turn(account).await;
+            let roster = self.store.load(account).await?;
+            self.known.forget(account.as_str(), || false);
+            roster
+        };
+        for item in roster.items {
+            let removal = subscription::removal(item.contact);
+            part(route, account, &item.jid.to_bare(), removal).await;
+        }
+        Ok(ControlFlow::Continue(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

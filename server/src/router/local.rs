@@ -44,8 +44,16 @@ fn goes_to_available(stanza_type: StanzaType) -> bool {
 }
 
 /// A session of negative priority gets nothing that is addressed to the bare address.
-fn takes_messages(session: &SessionRef) -> bool {
+pub(crate) fn takes_messages(session: &SessionRef) -> bool {
     session.priority().is_some_and(|priority| priority >= 0)
+}
+
+/// Requests that a client believes when its own server sends them, whoever they are from: nobody else may (RFC 6121
+/// section 2.1.6).
+fn is_for_servers_to_send(stanza: &Stanza) -> bool {
+    stanza
+        .payload()
+        .is_some_and(|(_, payload_ns)| payload_ns == ns::ROSTER)
 }
 
 impl Route {
@@ -108,12 +116,14 @@ impl Route {
                     Some(delivery) => self.untaken_message(host, delivery).await,
                 };
             }
-            if stanza_type != StanzaType::Chat {
-                return self.undeliverable(delivery);
+            match stanza_type {
+                StanzaType::Chat => {}
+                StanzaType::Groupchat => return self.untaken_message(host, delivery).await,
+                _ => return self.undeliverable(delivery),
             }
         }
         if !goes_to_available(stanza_type) {
-            return self.undeliverable(delivery);
+            return self.not_for_available(host, delivery).await;
         }
         let mut takers = self.router.sessions.of_account(to.bare_str());
         takers.retain(takes_messages);
@@ -121,6 +131,18 @@ impl Route {
             None => {}
             Some(delivery) => self.untaken_message(host, delivery).await,
         }
+    }
+
+    /// `groupchat` is not for those who are there, but a store may keep it for those who are not.
+    async fn not_for_available(&mut self, host: &Arc<Host>, delivery: Delivery) {
+        let is_willing = delivery.stanza.to().is_some_and(|to| {
+            let sessions = &self.router.sessions;
+            sessions.with_account(to.bare_str(), |all| all.iter().any(takes_messages))
+        });
+        if is_willing {
+            return self.undeliverable(delivery);
+        }
+        self.untaken_message(host, delivery).await;
     }
 
     /// Pushes to one session; gives the delivery back if that is closed.
@@ -164,7 +186,10 @@ impl Route {
     /// No session takes the message: the offline store, or an answer.
     pub(super) async fn untaken_message(&mut self, host: &Arc<Host>, delivery: Delivery) {
         let stanza_type = delivery.stanza.stanza_type();
-        if !matches!(stanza_type, StanzaType::Normal | StanzaType::Chat) {
+        if !matches!(
+            stanza_type,
+            StanzaType::Normal | StanzaType::Chat | StanzaType::Groupchat
+        ) {
             return self.undeliverable(delivery);
         }
         let Some(to) = delivery.stanza.to().map(JidRef::to_bare) else {
@@ -272,8 +297,7 @@ impl Route {
         }
         let session = self.router.sessions.find(to);
         let session = match session {
-            // A roster push comes from the own server alone: whoever else sends one means harm.
-            Some(_) if is_request && is_foreign_roster(&delivery.stanza) => None,
+            Some(_) if is_request && is_for_servers_to_send(&delivery.stanza) => None,
             Some(session) if is_request && !self.may_ask(host, &delivery, &session).await => None,
             other => other,
         };
@@ -311,11 +335,4 @@ impl Route {
         let flow = host.hooks.run(self, &mut event).await;
         flow.is_continue() && event.allowed
     }
-}
-
-/// A request about rosters from somebody else's account.
-fn is_foreign_roster(stanza: &Stanza) -> bool {
-    let is_roster = stanza.payload().is_some_and(|(_, ns)| ns == ns::ROSTER);
-    let bare = |jid: Option<JidRef<'_>>| jid.map(|jid| jid.bare_str().to_owned());
-    is_roster && bare(stanza.from()) != bare(stanza.to())
 }

@@ -14,6 +14,8 @@ pub const MESSAGES_MAX: u32 = 1_000;
 pub const MESSAGES_BYTES_MAX: u32 = 8 * 1024 * 1024;
 /// Messages that [`OfflineStore::list`] returns at most: a login holds one page in memory.
 pub const PAGE_MAX: u32 = 50;
+/// Bytes of such a page, apart from its last message: half of what may wait for a socket.
+pub const PAGE_BYTES_MAX: u32 = 32 * 1024;
 /// Messages that [`OfflineStore::remove_expired`] removes at most in one step, as others wait meanwhile.
 pub const EXPIRED_MAX: u32 = 1_000;
 /// Messages in one `DELETE`.
@@ -30,8 +32,14 @@ statements! {
                 WHERE server = $1 AND username = $2 AND (expire IS NULL OR expire > $3))";
     LIST = "offline_list":
         "SELECT id, timestamp, from_jid, packet FROM offline_message
-         WHERE server = $1 AND username = $2 AND id > $3 AND (expire IS NULL OR expire > $4)
-         ORDER BY id LIMIT $5";
+         WHERE server = $1 AND username = $2 AND id > $3 AND (expire IS NULL OR expire > $4) AND id <=
+         (SELECT MAX(id) FROM
+          (SELECT id, SUM(bytes) OVER (ORDER BY id) - bytes AS bytes_before FROM
+           (SELECT id, octet_length(packet) AS bytes FROM offline_message
+            WHERE server = $1 AND username = $2 AND id > $3 AND (expire IS NULL OR expire > $4)
+            ORDER BY id LIMIT $5))
+          WHERE bytes_before < $6)
+         ORDER BY id";
     // Fewer messages repeat the last id.
     DELETE_SIXTEEN = "offline_delete":
         "DELETE FROM offline_message WHERE server = $1 AND username = $2 AND id IN
@@ -151,7 +159,7 @@ impl OfflineStore {
     }
 
     /// The oldest messages with an id after `after` (0 for the first) that have not expired at `now` (microseconds
-    /// since 1970), at most [`PAGE_MAX`].
+    /// since 1970), at most [`PAGE_MAX`] with about [`PAGE_BYTES_MAX`] bytes, but at least one.
     pub async fn list(
         &self,
         account: &BareJid,
@@ -165,6 +173,7 @@ impl OfflineStore {
             after.into(),
             now.into(),
             i64::from(PAGE_MAX).into(),
+            i64::from(PAGE_BYTES_MAX).into(),
         ]);
         self.db
             .fetch_all(query, |row| {

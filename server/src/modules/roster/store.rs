@@ -23,6 +23,9 @@ use crate::storage::{self, Db, Error, Row, Transaction, Value, statements};
 
 /// Items of one roster; the next one is refused.
 pub const ITEMS_MAX: u64 = 1_000;
+/// Bytes of all addresses, names and groups of one roster; what would go beyond is refused. The whole roster is one
+/// stanza, and one that is larger than what a session may have unsent would end every session that asks for it.
+pub const ROSTER_BYTES_MAX: u64 = 512 * 1024;
 /// Groups of one item.
 pub const GROUPS_MAX: usize = 64;
 /// Bytes of a group's name.
@@ -92,6 +95,11 @@ statements! {
     COUNT_ITEMS = "roster_count_items":
         "SELECT COUNT(*) FROM rosterusers WHERE server = $1 AND username = $2
          AND (listed = 1 OR (listed IS NULL AND NOT (subscription = 'N' AND ask = 'I')))";
+    COUNT_BYTES = "roster_count_bytes":
+        "SELECT (SELECT COALESCE(SUM(octet_length(jid) + octet_length(nick)), 0) FROM rosterusers
+                 WHERE server = $1 AND username = $2)
+              + (SELECT COALESCE(SUM(octet_length(grp)), 0) FROM rostergroups
+                 WHERE server = $1 AND username = $2)";
     COUNT_REQUESTS = "roster_count_requests":
         "SELECT COUNT(*) FROM rosterusers WHERE server = $1 AND username = $2
          AND (listed = 0 OR (listed IS NULL AND subscription = 'N' AND ask = 'I'))";
@@ -177,7 +185,7 @@ pub struct Push {
 pub enum Done<T> {
     /// It is committed.
     Changed(T),
-    /// Refused: the roster has [`ITEMS_MAX`] items.
+    /// Refused: the roster would have more than [`ITEMS_MAX`] items or [`ROSTER_BYTES_MAX`] bytes.
     Full,
 }
 
@@ -490,6 +498,10 @@ async fn set_item(
     if !old.contact.listed && is_full(transaction, key).await? {
         return Ok(Done::Full);
     }
+    let grows_by = bytes_of(&item).saturating_sub(bytes_of(&old));
+    if grows_by > 0 && count_bytes(transaction, key).await? + grows_by > ROSTER_BYTES_MAX {
+        return Ok(Done::Full);
+    }
     let [server, username, address] = key.with(jid.as_str());
     transaction
         .execute(PUT_NAME.bind([server, username, address, item.name.as_str().into()]))
@@ -668,6 +680,19 @@ async fn is_full(transaction: &mut Transaction<'_>, key: &Key) -> Result<bool, E
         .fetch_optional(COUNT_ITEMS.bind(key.values()), |row| row.count(0))
         .await?;
     Ok(count.unwrap_or(0) >= ITEMS_MAX)
+}
+
+async fn count_bytes(transaction: &mut Transaction<'_>, key: &Key) -> Result<u64, Error> {
+    let bytes = transaction
+        .fetch_optional(COUNT_BYTES.bind(key.values()), |row| row.count(0))
+        .await?;
+    Ok(bytes.unwrap_or(0))
+}
+
+/// What the user can make larger.
+fn bytes_of(item: &Item) -> u64 {
+    let groups: usize = item.groups.iter().map(String::len).sum();
+    (item.name.len() + groups) as u64
 }
 
 /// Gives the roster a new version after a change of this contact.

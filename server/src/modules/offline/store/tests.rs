@@ -37,7 +37,8 @@ async fn texts(offline: &OfflineStore, account: &BareJid) -> Vec<String> {
 
 #[tokio::test]
 async fn the_database_takes_every_statement() {
-    check_statements(STATEMENTS, &[]).await;
+    // It scans a page that it has found by the index.
+    check_statements(STATEMENTS, &["offline_list"]).await;
 }
 
 #[tokio::test]
@@ -68,6 +69,36 @@ async fn messages_are_read_in_order_and_deleted_when_delivered() {
         assert_eq!(offline.remove_all(&juliet).await.unwrap(), 83);
         assert_eq!(offline.list(&juliet, 0, NOW).await.unwrap(), []);
         offline.delete(&juliet, &[]).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_page_ends_behind_its_bytes_and_has_a_message_at_least() {
+    on_each_place(|db| async move {
+        let offline = store(db);
+        let juliet = account("juliet@localhost");
+        let texts: Vec<_> = [20_000, 12_000, 2_000, 40_000, 50_000, 10]
+            .map(|bytes| "\u{e9}".repeat(bytes / 2))
+            .into();
+        for text in &texts {
+            offline.push(&juliet, message(text)).await.unwrap();
+        }
+        let mut sizes = Vec::new();
+        let mut after = 0;
+        loop {
+            let page = offline.list(&juliet, after, NOW).await.unwrap();
+            let Some(last) = page.last() else { break };
+            after = last.id;
+            sizes.push(page.iter().map(|m| m.stanza.len()).collect::<Vec<_>>());
+        }
+        let expected = [
+            vec![20_000, 12_000, 2_000],
+            vec![40_000],
+            vec![50_000],
+            vec![10],
+        ];
+        assert_eq!(sizes, expected);
     })
     .await;
 }

@@ -554,6 +554,60 @@ async fn the_thousand_and_first_item_is_refused() {
     .await;
 }
 
+#[tokio::test]
+async fn a_roster_has_a_limit_of_bytes() {
+    on_each_place(|db| async move {
+        let rosters = RosterStore::new(db);
+        let groups: Vec<String> = (0..50).map(|index| format!("{index:01000}")).collect();
+        let large = || Edit::new(String::new(), groups.clone()).unwrap();
+        for index in 0..10 {
+            let contact = jid(&format!("c{index}@localhost"));
+            changed(rosters.set_item(&romeo(), &contact, large()).await);
+        }
+        let last = jid("last@localhost");
+        let refused = rosters.set_item(&romeo(), &last, large()).await.unwrap();
+        assert_eq!(refused, Done::Full);
+        assert_eq!(
+            rosters.load_item(&romeo(), &last).await.unwrap(),
+            None,
+            "nothing of it is kept"
+        );
+        set(&rosters, "last@localhost", "small", &["one"]).await;
+        // What gets smaller, or stays as large, is never refused.
+        let first = jid("c0@localhost");
+        changed(rosters.set_item(&romeo(), &first, edit("", &["two"])).await);
+        changed(rosters.set_item(&romeo(), &last, large()).await);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_login_learns_in_one_statement_what_waits() {
+    on_each_place(|db| async move {
+        let rosters = RosterStore::new(db.clone());
+        let login = || async { rosters.overview(&romeo()).await.unwrap() };
+        let nothing = Overview {
+            subscriptions: Vec::new(),
+            has_requests: false,
+            has_messages: false,
+        };
+        assert_eq!(login().await, nothing);
+        receive(&rosters, "nurse@localhost", Subscribe).await;
+        assert!(login().await.has_requests);
+        send(&rosters, "nurse@localhost", Subscribed).await;
+        let expected = Overview {
+            subscriptions: vec![(jid("nurse@localhost"), State::From)],
+            ..nothing
+        };
+        assert_eq!(login().await, expected);
+        let message = "INSERT INTO offline_message (server, username, timestamp, from_jid, packet)
+                       VALUES ('localhost', 'romeo', 1, 'a@b', '<message/>')";
+        run_raw(&db, message).await;
+        assert!(login().await.has_messages);
+    })
+    .await;
+}
+
 #[test]
 fn names_and_groups_have_limits() {
     let check = |name: usize, groups: Vec<String>| Edit::new("x".repeat(name), groups).map(drop);
