@@ -14,7 +14,7 @@ use protocol::Kind;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
-use crate::c2s::resume::{Row, Settled, Token};
+use crate::c2s::resume::{KeptRow, Settled, Token};
 use crate::metrics::LedgerMetrics;
 use crate::outlet::{Outlet, SessionRef, Settlement};
 use crate::storage::in_flight::{InFlight, InFlightStore};
@@ -116,10 +116,10 @@ impl Ledger {
     }
 
     /// A row is not needed any more: the next sweep deletes it, or its store does.
-    pub fn row_done(&self, row: Row) {
+    pub fn row_done(&self, row: KeptRow) {
         match row {
-            Row::InFlight(id) => self.done_rows.lock().push(id),
-            Row::Store(receipt) => receipt.taken(),
+            KeptRow::InFlight(id) => self.done_rows.lock().push(id),
+            KeptRow::Store(receipt) => receipt.taken(),
         }
     }
 
@@ -159,7 +159,7 @@ impl Ledger {
             let row = token.row;
             own.rows.remove(&stanza);
             drop(own);
-            self.row_done(Row::InFlight(row));
+            self.row_done(KeptRow::InFlight(row));
         }
     }
 
@@ -346,13 +346,13 @@ impl Ledger {
         let mut tokens = Vec::new();
         for ((outlet, serial, _), id) in rows.iter().zip(ids) {
             let token = with_kept(outlet, *serial, |kept| {
-                kept.row = Some(Row::InFlight(id));
+                kept.row = Some(KeptRow::InFlight(id));
                 kept.token.take()
             });
             match token {
                 Some(token) => tokens.extend(token),
                 // Acknowledged or taken elsewhere meanwhile.
-                None => self.row_done(Row::InFlight(id)),
+                None => self.row_done(KeptRow::InFlight(id)),
             }
         }
         self.settle_all(&mut tokens);

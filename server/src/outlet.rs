@@ -446,12 +446,18 @@ impl Outlet {
             state.append_bytes(stanza.bytes());
         }
         let now = self.ledger.clock.now_ms();
-        if let Some(managed) = &mut state.managed {
+        let managed = state.managed.as_mut();
+        if let Some(managed) = managed.filter(|managed| managed.is_buffered()) {
             managed.keep(Kept::new(stanza, token, now).with_receipt(receipt));
             if token.is_some() {
                 self.enroll(state);
             }
-        } else if token.is_some()
+            return;
+        }
+        if let Some(managed) = &mut state.managed {
+            managed.count_sent();
+        }
+        if token.is_some()
             || receipt.is_some()
             || (state.blocked && stanza.kind() != Kind::Presence)
         {

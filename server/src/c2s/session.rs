@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::resume::{HandledCountTooHigh, Kept, Managed, Row, Token};
+use super::resume::{HandledCountTooHigh, Kept, KeptRow, Managed, Token};
 use super::shaper::Shaper;
 use super::{End, Incoming, ListenerSettings, Received};
 use crate::hooks::{
@@ -456,7 +456,7 @@ impl Session {
             let failed = failed(StanzaCondition::ServiceUnavailable, None);
             return self.outlet.push_bytes(&failed, &mut self.batch);
         };
-        let wants_resume = matches!(element.attr("resume"), Some("true" | "1"));
+        let wants_resume = settings.buffer && matches!(element.attr("resume"), Some("true" | "1"));
         let resume_id = wants_resume.then(|| protocol::stream::secure_id().into_boxed_str());
         let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
         if let Some(id) = &resume_id {
@@ -612,9 +612,19 @@ impl Session {
         let _in_time = tokio::time::timeout(WRITE_REST_TIMEOUT, written).await;
     }
 
+    /// The session cannot be resumed any more. A client that tries it may still be told what was handled.
+    fn forget_resumption(&self) {
+        let stale_h_secs = self.host.stream_management.and_then(|of| of.stale_h_secs);
+        let now = self.router.ledger.clock.now_secs();
+        let until = stale_h_secs.map(|secs| now.saturating_add(secs));
+        self.router
+            .resumable
+            .forget_session(&self.outlet, until, now);
+    }
+
     /// What has to happen at the end of a session, whatever became of its connection. Once.
     async fn end(&mut self, reason: &'static str) {
-        self.router.resumable.forget_session(&self.outlet);
+        self.forget_resumption();
         self.router.sessions.remove(&self.outlet);
         let kept = self.outlet.take_kept();
         if std::mem::take(&mut self.opened) {
@@ -661,11 +671,11 @@ impl Session {
         let token = match row {
             None => token,
             // A row stays until the stanza has another one, or is settled where it goes now.
-            Some(Row::InFlight(row)) => {
+            Some(KeptRow::InFlight(row)) => {
                 token.or_else(|| Some(self.router.ledger.token_of_row(row)))
             }
             // Its store has it and delivers it again.
-            Some(Row::Store(_returned)) => return self.batch.settle(token),
+            Some(KeptRow::Store(_returned)) => return self.batch.settle(token),
         };
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
@@ -725,7 +735,7 @@ impl Drop for Remains {
             ..
         } = &mut self.0;
         if !std::mem::replace(over, true) {
-            router.resumable.forget_session(outlet);
+            router.resumable.forget_session(outlet, None, 0);
             router.sessions.remove(outlet);
             router.ledger.remove(outlet.id());
             outlet.close();

@@ -48,14 +48,6 @@ pub(crate) fn takes_messages(session: &SessionRef) -> bool {
     session.priority().is_some_and(|priority| priority >= 0)
 }
 
-/// Requests that a client believes when its own server sends them, whoever they are from: nobody else may (RFC 6121
-/// section 2.1.6).
-fn is_for_servers_to_send(stanza: &Stanza) -> bool {
-    stanza
-        .payload()
-        .is_some_and(|(_, payload_ns)| payload_ns == ns::ROSTER)
-}
-
 impl Route {
     /// A stanza for an account of ours.
     pub(super) async fn account_stanza(&mut self, host: &Arc<Host>, delivery: Delivery) {
@@ -297,7 +289,8 @@ impl Route {
         }
         let session = self.router.sessions.find(to);
         let session = match session {
-            Some(_) if is_request && is_for_servers_to_send(&delivery.stanza) => None,
+            // A roster push comes from the own server alone: whoever else sends one means harm.
+            Some(_) if is_request && is_foreign_roster(&delivery.stanza) => None,
             Some(session) if is_request && !self.may_ask(host, &delivery, &session).await => None,
             other => other,
         };
@@ -335,4 +328,11 @@ impl Route {
         let flow = host.hooks.run(self, &mut event).await;
         flow.is_continue() && event.allowed
     }
+}
+
+/// A request about rosters from somebody else's account.
+fn is_foreign_roster(stanza: &Stanza) -> bool {
+    let is_roster = stanza.payload().is_some_and(|(_, ns)| ns == ns::ROSTER);
+    let bare = |jid: Option<JidRef<'_>>| jid.map(|jid| jid.bare_str().to_owned());
+    is_roster && bare(stanza.from()) != bare(stanza.to())
 }
