@@ -16,6 +16,9 @@ use crate::client::escape;
 /// node deletes rows every 50 ms, on a machine that may be busy with other tests.
 const EFFECT: Duration = Duration::from_secs(2);
 
+/// Boots whose notes are of interest.
+const NOTED_BOOTS: usize = 3;
+
 /// The book of one node and all its boots.
 #[derive(Default)]
 pub struct Book {
@@ -33,6 +36,7 @@ struct Pages {
     copies: usize,
     repeats: usize,
     problems: Vec<String>,
+    notes: Vec<(usize, String)>,
 }
 
 struct Message {
@@ -149,6 +153,23 @@ impl Book {
     /// The node was ended; what comes now comes from the next one.
     pub fn next_boot(&self) {
         self.pages.lock().ends.push(Instant::now());
+    }
+
+    /// Something worth knowing when something else is wrong.
+    pub fn note(&self, text: &str) {
+        let mut pages = self.pages.lock();
+        let boot = pages.ends.len();
+        pages.notes.push((boot, text.to_owned()));
+    }
+
+    /// Notes of the last boots.
+    pub fn notes(&self) -> Vec<String> {
+        let pages = self.pages.lock();
+        let first = pages.ends.len().saturating_sub(NOTED_BOOTS);
+        let notes = pages.notes.iter().filter(|(boot, _)| *boot >= first);
+        notes
+            .map(|(boot, text)| format!("boot {boot}: {text}"))
+            .collect()
     }
 
     /// Something that must not be.
