@@ -133,7 +133,11 @@ impl Crash {
             clients.all_ready().await?;
             self.lost.extend(self.book.settle(ARRIVAL).await);
             phase.send_replace(Phase::Load);
-            let load = self.dice.millis(50, 900);
+            // One in ten is long enough for rows to come and go.
+            let load = match self.dice.between(0, 10) {
+                0 => self.dice.millis(1_500, 2_500),
+                _ => self.dice.millis(50, 800),
+            };
             self.load += load;
             tokio::time::sleep(load).await;
         }

@@ -10,7 +10,7 @@ use protocol::{
 };
 use tokio::sync::oneshot;
 
-use super::resume::{HandledCountTooHigh, Kept, Managed, Row, Token};
+use super::resume::{HandledCountTooHigh, Kept, KeptRow, Managed, Token};
 use super::shaper::Shaper;
 use super::{End, Incoming, ListenerSettings, Received};
 use crate::hooks::{
@@ -671,11 +671,11 @@ impl Session {
         let token = match row {
             None => token,
             // A row stays until the stanza has another one, or is settled where it goes now.
-            Some(Row::InFlight(row)) => {
+            Some(KeptRow::InFlight(row)) => {
                 token.or_else(|| Some(self.router.ledger.token_of_row(row)))
             }
             // Its store has it and delivers it again.
-            Some(Row::Store(_returned)) => return self.batch.settle(token),
+            Some(KeptRow::Store(_returned)) => return self.batch.settle(token),
         };
         let mut route = self.scope();
         match (stanza.kind(), stanza.stanza_type()) {
