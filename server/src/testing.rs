@@ -30,7 +30,7 @@ use crate::iq::IqTable;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
-use crate::modules::config::StreamManagement;
+pub(crate) use crate::modules::config::{StaleH, StreamManagement};
 use crate::node::{HostPlan, ListenerPlan, Node, NodePlan, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;

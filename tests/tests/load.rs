@@ -3,7 +3,7 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 use tests::client::{Account, Security};
-use tests::target::{DOMAIN, Peer, Target};
+use tests::target::{DOMAIN, Peer, Setup, Target};
 
 /// A relay on a free port that ends with the test.
 struct Relay {
@@ -183,7 +183,11 @@ async fn a_node_is_measured_over_tls_with_settled_acknowledgements() {
             password: "load-secret".to_owned(),
         })
         .collect();
-    let target = Target::start(Peer::Meerkat, &accounts, "").await.unwrap();
+    let setup = Setup {
+        accounts,
+        ..Setup::default()
+    };
+    let target = Target::start(Peer::Meerkat, setup).await.unwrap();
     for (tls, security) in [
         ("starttls", Security::StartTls),
         ("direct", Security::DirectTls),

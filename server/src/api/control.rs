@@ -83,7 +83,7 @@ impl ControlSocket {
                     Ok(Some((stream, place))) => {
                         let router = router.clone();
                         tasks.spawn("control_request", async move {
-                            answer(stream, router).await;
+                            Box::pin(answer(stream, router)).await;
                             drop(place);
                         });
                     }

@@ -10,9 +10,10 @@ use tokio::sync::{Notify, oneshot};
 use crate::hooks::{
     Handle, Outcome, SessionClosed, Stage, UserSendIq, UserSendMessage, UserSendPresence,
 };
-use crate::modules::config::{StaleH, StreamManagement};
 use crate::outlet::{Flag, Order, SessionRef};
-use crate::testing::{Client, DOMAIN, Heard, TestNode, header, soon, until};
+use crate::testing::{
+    Client, DOMAIN, Heard, StaleH, StreamManagement, TestNode, header, soon, until,
+};
 
 /// As if its client had sent presence.
 fn make_available(session: &SessionRef) {
