@@ -1,6 +1,8 @@
 //! The loop of a bound session, and what it does with each element.
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use protocol::xml::{Stamp, StreamReader};
@@ -38,6 +40,23 @@ pub struct Session {
     opened: bool,
     /// Everything that has to happen at its end has happened.
     over: bool,
+}
+
+/// What the loop comes to when it cannot go on at once.
+enum Work {
+    /// The connection is over.
+    Over(Box<Outcome>),
+    /// Something has to be waited for first.
+    Wait(Box<Rest>),
+}
+
+/// What one read brought and has not been handled.
+struct Rest {
+    slow: Option<Slow>,
+    items: VecDeque<Incoming>,
+    end: Option<End>,
+    /// How long the client is not read afterwards.
+    pause: Option<Duration>,
 }
 
 /// How long a client with a full socket may take for what stands in line when its session is closed.
@@ -90,37 +109,64 @@ impl Session {
             self.opened = true;
             Box::pin(self.open()).await;
         }
-        let mut outcome = None;
-        if !unparsed.is_empty() {
-            let received = with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
-                super::frame_unparsed(&mut reader, &unparsed, stamp)
-            });
-            outcome = self.handle_all(received).await;
-        }
-        drop(unparsed);
-        let outcome = match outcome {
+        let ahead = match unparsed.is_empty() {
+            true => None,
+            false => Box::pin(self.handle_ahead(&mut reader, unparsed)).await,
+        };
+        let outcome = match ahead {
             Some(outcome) => outcome,
             None => self.serve(&mut reader).await,
         };
         drop(reader);
-        Box::pin(self.leave(outcome)).await;
+        Box::pin(self.leave(*outcome)).await;
     }
 
-    /// The loop, and nothing but the loop.
-    async fn serve(&mut self, reader: &mut StreamReader) -> Outcome {
+    /// Handles what was read behind the negotiation.
+    async fn handle_ahead(
+        &mut self,
+        reader: &mut StreamReader,
+        unparsed: Vec<u8>,
+    ) -> Option<Box<Outcome>> {
+        let received = with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
+            super::frame_unparsed(reader, &unparsed, stamp)
+        });
+        match self.handle_quickly(received, None) {
+            None => None,
+            Some(Work::Over(outcome)) => Some(outcome),
+            Some(Work::Wait(rest)) => self.handle_rest(rest).await,
+        }
+    }
+
+    /// The loop, and nothing but the loop. What it waits with is what an idle session costs, so everything that needs
+    /// no waiting is done inside of the poll, and the rest is boxed.
+    async fn serve(&mut self, reader: &mut StreamReader) -> Box<Outcome> {
         loop {
-            match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
+            let rest = match std::future::poll_fn(|cx| self.poll_work(cx, reader)).await {
+                Work::Over(outcome) => return outcome,
+                Work::Wait(rest) => rest,
+            };
+            if let Some(outcome) = Box::pin(self.handle_rest(rest)).await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Does what can be done at once, until something has to be waited for or the connection is over.
+    fn poll_work(&mut self, cx: &mut Context<'_>, reader: &mut StreamReader) -> Poll<Work> {
+        let over = |outcome| Poll::Ready(Work::Over(Box::new(outcome)));
+        loop {
+            match ready!(self.outlet.poll_event(cx)) {
                 Event::Order(Order::Close(error, reason)) => {
-                    return Outcome::Over(End::Ordered(error, reason));
+                    return over(Outcome::Over(End::Ordered(error, reason)));
                 }
                 Event::Order(Order::HandOver(taker)) if taker.is_closed() => {
                     self.may_be_claimed_again();
                 }
-                Event::Order(Order::HandOver(taker)) => return Outcome::HandedOver(taker),
-                Event::Order(Order::Lost) | Event::Lost => return Outcome::Over(End::Lost),
+                Event::Order(Order::HandOver(taker)) => return over(Outcome::HandedOver(taker)),
+                Event::Order(Order::Lost) | Event::Lost => return over(Outcome::Over(End::Lost)),
                 Event::Writable => {
                     if self.outlet.flush_blocked(&mut self.batch.settled).is_err() {
-                        return Outcome::Over(End::Lost);
+                        return over(Outcome::Over(End::Lost));
                     }
                     self.batch.flush();
                 }
@@ -130,11 +176,8 @@ impl Session {
                             super::receive_items(&self.outlet, reader, stamp)
                         });
                     let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
-                    if let Some(outcome) = self.handle_all(received).await {
-                        return outcome;
-                    }
-                    if let Some(pause) = pause {
-                        Box::pin(self.pause(pause)).await;
+                    if let Some(work) = self.handle_quickly(received, pause) {
+                        return Poll::Ready(work);
                     }
                 }
             }
@@ -160,21 +203,19 @@ impl Session {
         }
     }
 
-    /// Handles what one read brought, then flushes once.
-    async fn handle_all(&mut self, received: Received) -> Option<Outcome> {
+    /// Handles what one read brought, as far as nothing has to be waited for, and flushes once.
+    fn handle_quickly(&mut self, received: Received, pause: Option<Duration>) -> Option<Work> {
         let Received {
-            mut items,
-            mut end,
-            bytes: _,
+            mut items, mut end, ..
         } = received;
-        for item in items.drain(..) {
+        let mut slow = None;
+        let mut drained = items.drain(..);
+        for item in drained.by_ref() {
             match self.handle_now(item) {
                 ControlFlow::Continue(None) => {}
-                ControlFlow::Continue(Some(slow)) => {
-                    if let ControlFlow::Break(why) = Box::pin(self.handle_slowly(slow)).await {
-                        end = Some(why);
-                        break;
-                    }
+                ControlFlow::Continue(found) => {
+                    slow = found;
+                    break;
                 }
                 ControlFlow::Break(why) => {
                     end = Some(why);
@@ -182,9 +223,60 @@ impl Session {
                 }
             }
         }
+        if slow.is_some() {
+            let left: VecDeque<_> = drained.collect();
+            super::give_back(items);
+            return Some(Work::Wait(Box::new(Rest {
+                slow,
+                items: left,
+                end,
+                pause,
+            })));
+        }
+        drop(drained);
         super::give_back(items);
         self.batch.flush();
-        end.map(Outcome::Over)
+        match (end, pause) {
+            (Some(end), _) => Some(Work::Over(Box::new(Outcome::Over(end)))),
+            (None, None) => None,
+            (None, pause) => Some(Work::Wait(Box::new(Rest {
+                slow,
+                items: VecDeque::new(),
+                end: None,
+                pause,
+            }))),
+        }
+    }
+
+    /// Goes on with what one read brought, waits where that is needed, then flushes once.
+    async fn handle_rest(&mut self, mut rest: Box<Rest>) -> Option<Box<Outcome>> {
+        let mut slow = rest.slow.take();
+        loop {
+            if let Some(slow) = slow.take()
+                && let ControlFlow::Break(why) = self.handle_slowly(slow).await
+            {
+                rest.end = Some(why);
+                break;
+            }
+            let Some(item) = rest.items.pop_front() else {
+                break;
+            };
+            match self.handle_now(item) {
+                ControlFlow::Continue(found) => slow = found,
+                ControlFlow::Break(why) => {
+                    rest.end = Some(why);
+                    break;
+                }
+            }
+        }
+        self.batch.flush();
+        if let Some(end) = rest.end.take() {
+            return Some(Box::new(Outcome::Over(end)));
+        }
+        if let Some(pause) = rest.pause {
+            self.pause(pause).await;
+        }
+        None
     }
 
     // ---- elements
