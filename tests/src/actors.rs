@@ -425,10 +425,10 @@ impl Receiving {
             return;
         }
         if let Some(number) = self.stage.book.received(&self.account, stanza) {
-            self.unconfirmed.push_back(number);
-            if !self.is_managed {
-                // It is out of the node's hands.
-                self.confirm_all();
+            // Without stream management nobody can tell since when the node counts it as written: it does when the whole
+            // of a refused write has gone out.
+            if self.is_managed {
+                self.unconfirmed.push_back(number);
             }
         }
     }
