@@ -25,6 +25,8 @@ const ASK_EVERY: usize = 5;
 const REST: Duration = Duration::from_millis(15);
 /// The kernel's buffer of a receiver that reads slowly, in bytes.
 const SLOW_RECEIVE_BYTES: usize = 4 * 1024;
+/// The same when it has no more reason to be slow.
+const QUICK_RECEIVE_BYTES: usize = 256 * 1024;
 /// Whoever is cut off without a word waits so long for the news that the node has ended.
 const NEWS: Duration = Duration::from_secs(5);
 /// The same for those who may well have been cut off for their habits.
@@ -350,7 +352,17 @@ impl Receiving {
     async fn serve(&mut self, client: &mut Light) -> Result<Turn> {
         let mut phase = self.stage.phase.clone();
         loop {
-            let is_load = *phase.borrow_and_update() == Phase::Load;
+            let (is_load, is_over) = {
+                let phase = phase.borrow_and_update();
+                (*phase == Phase::Load, *phase == Phase::Over)
+            };
+            if is_over
+                && self.receiver.habit == Habit::Slow
+                && let Some(tcp) = client.wire().tcp()
+            {
+                // The rest may come quickly.
+                socket2::SockRef::from(tcp).set_recv_buffer_size(QUICK_RECEIVE_BYTES)?;
+            }
             if is_load && self.receiver.habit == Habit::Away {
                 return Ok(Turn::Left);
             }
@@ -425,10 +437,10 @@ impl Receiving {
             return;
         }
         if let Some(number) = self.stage.book.received(&self.account, stanza) {
-            self.unconfirmed.push_back(number);
-            if !self.is_managed {
-                // It is out of the node's hands.
-                self.confirm_all();
+            // Without stream management nobody can tell since when the node counts it as written: it does when the whole
+            // of a refused write has gone out.
+            if self.is_managed {
+                self.unconfirmed.push_back(number);
             }
         }
     }
