@@ -3,7 +3,6 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use daemon::config::OrInfinity;
 use daemon::logs::Format;
 use daemon::{Reloads, Shutdown};
 use tracing::{error, info, warn};
@@ -16,9 +15,6 @@ use crate::node::plan;
 pub const DATA_DIR_DEFAULT: &str = "meerkat-data";
 /// The configuration or the start-up is at fault (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
-
-/// Files that the node has open beside client connections: listeners, database, logs.
-const OPEN_FILES_BESIDE: u64 = 200;
 
 /// What the flags say.
 pub struct Start {
@@ -83,7 +79,7 @@ async fn serve(
 ) -> Result<(), String> {
     let shutdown = Shutdown::on_signals().map_err(|error| format!("signals: {error}"))?;
     let mut reloads = Reloads::on_sighup().map_err(|error| format!("signals: {error}"))?;
-    check_machine(config);
+    raise_limits();
     let plan = plan::of(config).map_err(|problem| problem.to_string())?;
     let node = Box::pin(Node::start(plan, shutdown.clone()))
         .await
@@ -134,25 +130,10 @@ fn explain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// Raises what can be raised, and says where the machine allows less than the configuration wants.
-fn check_machine(config: &Config) {
-    let listeners = &config.listen.c2s;
-    let connections = listeners
-        .iter()
-        .map(|listener| match listener.max_connections {
-            OrInfinity::Value(connections) => connections,
-            // As many as the machine allows.
-            OrInfinity::Infinity => 0,
-        });
-    let connections = connections.fold(0, u64::saturating_add);
-    let backlogs = listeners.iter().map(|listener| u64::from(listener.backlog));
-    let warnings = daemon::checks::run(&daemon::checks::Needs {
-        open_files: connections.saturating_add(OPEN_FILES_BESIDE),
-        backlog: backlogs.max().unwrap_or(0),
-        connections,
-    });
-    for warning in warnings {
-        warn!(%warning, "machine allows less than is configured");
+fn raise_limits() {
+    match daemon::checks::raise_open_files() {
+        Ok(files) => info!(files, "open files allowed"),
+        Err(error) => warn!(%error, "the limit of open files could not be raised"),
     }
 }
 
