@@ -421,15 +421,10 @@ impl Outlet {
         self.after_append(state, waiting, batch);
     }
 
-    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes. Stanzas behind
-    /// bytes that the socket has refused are left out: they are kept, and find another way.
+    /// Appends the last bytes of the stream, even when stanzas are not taken any more and whatever waits already, and
+    /// flushes.
     pub fn push_last(self: &Arc<Self>, bytes: &[u8], settled: &mut Vec<Token>) {
-        let mut state = self.state.lock();
-        if state.blocked || state.broken {
-            state.out = Vec::new();
-        }
-        state.append_bytes(bytes);
-        drop(state);
+        self.state.lock().append_bytes(bytes);
         self.flush(settled);
     }
 
@@ -1090,6 +1085,11 @@ impl Outlet {
                     Kept::new(stanza, token, now).with_receipt(receipt)
                 }));
             }
+        }
+        // What somebody is about to write goes out; what the socket refuses finds its way as one of these, and only
+        // so: its bytes must not count as written.
+        if state.blocked || state.broken {
+            state.out = Vec::new();
         }
         all
     }

@@ -3,8 +3,7 @@
 //! The node runs on the thread of the test, which is the one that is counted; its clients run on another, and the
 //! database has threads of its own. Two clients throw one message back and forth, as in the benchmark's rows with one
 //! message in flight.
-#![allow(clippy::unwrap_used, reason = "all of it is a test")]
-
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;

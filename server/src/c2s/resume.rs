@@ -20,6 +20,8 @@ pub const OUTBOX_OVERRUN_MAX: usize = 1_000;
 /// How long an `<r/>` may wait for a settlement before it is answered with what there is, in milliseconds; the sweep
 /// sees to it.
 pub const ANSWER_WAIT_MS_MAX: u64 = 50;
+/// Stanzas that an empty outbox keeps room for.
+const OUTBOX_KEEP: usize = 4;
 /// Settled stanzas that an `<a/>` may be owed for before it is written on its own.
 pub const OWED_MAX: u32 = 5;
 
@@ -215,6 +217,10 @@ impl Managed {
         }
         self.acked = h;
         self.asked_at_ms = None;
+        if self.outbox.is_empty() && self.outbox.capacity() > OUTBOX_KEEP {
+            // A burst is over: its room goes back.
+            self.outbox = VecDeque::new();
+        }
         Ok(())
     }
 

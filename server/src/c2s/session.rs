@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use protocol::xml::{Stamp, StreamReader};
 use protocol::{
-    BareJid, Element, Jid, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamCondition,
+    BareJid, Element, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamCondition,
     StreamError, ns,
 };
 use tokio::sync::oneshot;
@@ -127,7 +127,7 @@ impl Session {
         reader: &mut StreamReader,
         unparsed: Vec<u8>,
     ) -> Option<Box<Outcome>> {
-        let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
+        let received = with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
             super::frame_unparsed(reader, &unparsed, stamp)
         });
         match self.handle_quickly(received, None) {
@@ -171,9 +171,10 @@ impl Session {
                     self.batch.flush();
                 }
                 Event::Readable => {
-                    let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
-                        super::receive_items(&self.outlet, reader, stamp)
-                    });
+                    let received =
+                        with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
+                            super::receive_items(&self.outlet, reader, stamp)
+                        });
                     let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
                     if let Some(work) = self.handle_quickly(received, pause) {
                         return Poll::Ready(work);
@@ -860,16 +861,19 @@ fn own_target(session: &Session, stanza: &Stanza) -> Option<Target> {
     is_server.then_some(Target::Server)
 }
 
-fn with_stamp<T>(outlet: &SessionRef, lang: Option<&str>, f: impl FnOnce(&Stamp<'_>) -> T) -> T {
-    let jid = outlet.jid();
+fn with_stamp<T>(
+    router: &Router,
+    outlet: &SessionRef,
+    lang: Option<&str>,
+    f: impl FnOnce(&Stamp<'_>) -> T,
+) -> T {
+    // Whoever is on one of our domains: only we speak for them and for their archives.
     let is_ours = |by: &str| {
-        by == jid.domain()
-            || by == jid.bare_str()
-            || Jid::parse(by)
-                .is_ok_and(|by| by.as_str() == jid.domain() || by.as_str() == jid.bare_str())
+        let domain = by.rsplit_once('@').map_or(by, |(_, domain)| domain);
+        router.host(domain).is_some()
     };
     f(&Stamp {
-        from: jid.as_ref(),
+        from: outlet.jid().as_ref(),
         lang,
         is_ours: &is_ours,
     })
