@@ -276,6 +276,16 @@ impl Managed {
         std::mem::take(&mut self.outbox)
     }
 
+    /// Gives back the room of queues that are empty: a client that is quiet needs none.
+    pub fn tidy(&mut self) {
+        if self.outbox.is_empty() {
+            self.outbox = VecDeque::new();
+        }
+        if self.pending.is_empty() {
+            self.pending = VecDeque::new();
+        }
+    }
+
     /// Everything unacknowledged.
     pub fn kept_mut(&mut self) -> impl Iterator<Item = &mut Kept> {
         self.outbox.iter_mut()

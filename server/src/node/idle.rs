@@ -15,6 +15,8 @@ use crate::router::Router;
 pub const QUIET_SECS: u32 = 300;
 /// Seconds it has to answer.
 pub const ANSWER_SECS: u32 = 120;
+/// Seconds of silence after which a session gives back the room of its empty queues.
+const TIDY_SECS: u32 = 10;
 /// Seconds that one stanza may take from its first to its last byte.
 pub const STANZA_SECS_MAX: u32 = 60;
 /// The table is looked at in as many steps as it has shards, all in this time.
@@ -41,7 +43,13 @@ fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
     }
     let (quiet, cut) = session.quiet_secs();
     let now = router.ledger.clock.now_ms();
-    let overdue = session.with_managed(|managed| managed.is_overdue(now)) == Some(true);
+    let overdue = session.with_managed(|managed| {
+        if quiet > TIDY_SECS {
+            managed.tidy();
+        }
+        managed.is_overdue(now)
+    });
+    let overdue = overdue == Some(true);
     if overdue {
         router.metrics.ledger.outboxes_overrun.inc();
         let error = StreamError::new(StreamCondition::ResourceConstraint)

@@ -204,6 +204,23 @@ fn a_client_with_too_many_unsettled_stanzas_is_not_read() {
 }
 
 #[test]
+fn only_empty_queues_are_given_back() {
+    let mut managed = Managed::new(SETTINGS, None);
+    let number = managed.receive().expect("new");
+    managed.keep(kept(1));
+    managed.tidy();
+    assert_eq!((managed.outbox_len(), managed.unsettled_len()), (1, 1));
+    managed.acknowledge(1, drop).expect("was sent");
+    managed.settle(number);
+    managed.tidy();
+    assert_eq!(
+        (managed.outbox.capacity(), managed.pending.capacity()),
+        (0, 0)
+    );
+    assert_eq!(managed.tellable(), 1);
+}
+
+#[test]
 fn without_a_buffer_stanzas_are_counted_and_not_kept() {
     let settings = Settings {
         buffer: false,
