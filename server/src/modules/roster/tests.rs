@@ -174,6 +174,76 @@ async fn pushes_never_come_before_the_roster_that_they_change() {
     chat.stop().await;
 }
 
+/// The same without chance: the turn lasts until the answer stands in the outlet.
+#[tokio::test]
+async fn nobody_pushes_between_a_roster_that_was_read_and_its_answer() {
+    let chat = ChatNode::start(&["romeo"]).await;
+    let router = &chat.node.router;
+    let roster = Roster {
+        store: RosterStore::new(chat.db.clone()),
+        known: Known::new(),
+        accounts: router.host(DOMAIN).unwrap().auth.accounts(),
+        versioning: true,
+    };
+    let (session, _socket) = crate::testing::outlet(&router.ledger, 99).await;
+    session.bind(protocol::FullJid::parse("romeo@localhost/orchard").unwrap());
+    let mut route = router.scope();
+    let romeo = account("romeo");
+    let answer = roster.get(&mut route, &romeo, &session, &query("")).await;
+    assert!(answer.unwrap().is_some() && session.has(Flag::Interested));
+    let mut push = Box::pin(roster.known.turn(&romeo));
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    assert!(push.as_mut().poll(&mut cx).is_pending());
+    route.until_answered = None;
+    assert!(push.as_mut().poll(&mut cx).is_ready());
+    chat.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_shown_last_is_what_holds() {
+    let ledger = crate::ledger::Ledger::new(crate::testing::metrics().ledger.clone());
+    let (session, _socket) = crate::testing::outlet(&ledger, 1).await;
+    session.bind(protocol::FullJid::parse("juliet@localhost/balcony").unwrap());
+    let presence = |status: &str| {
+        let xml = format!("<presence><status>{status}</status></presence>");
+        let element = Element::parse(xml.as_bytes(), ns::CLIENT).unwrap();
+        Some((Arc::new(Stanza::from_element(&element).unwrap()), 0))
+    };
+    let to = Jid::parse("romeo@localhost").unwrap();
+    // While one thing is shown, the next one happens.
+    for (happens, expected) in [
+        (vec![], vec!["one"]),
+        (
+            vec![presence("two"), presence("three")],
+            vec!["one", "two", "three"],
+        ),
+        (vec![None], vec!["one", ""]),
+        (vec![None, presence("two")], vec!["one", "", "two"]),
+    ] {
+        session.set_presence(presence("one"));
+        let mut happens = happens.into_iter();
+        let mut shown = Vec::new();
+        show_with(&session, to.as_ref(), |stanza| {
+            assert_eq!(stanza.to().unwrap().as_str(), "romeo@localhost");
+            let element = stanza.to_element();
+            let status = element.child("status", ns::CLIENT);
+            assert_eq!(
+                status.is_none(),
+                element.attr("type") == Some("unavailable")
+            );
+            shown.push(status.map_or(String::new(), |status| status.text().into_owned()));
+            if let Some(next) = happens.next() {
+                session.set_presence(next);
+            }
+        });
+        assert_eq!(shown, expected);
+    }
+    session.set_presence(None);
+    show_with(&session, to.as_ref(), |_| {
+        panic!("there is nothing to show")
+    });
+}
+
 #[tokio::test]
 async fn contacts_of_a_removed_account_are_told_and_see_no_successor() {
     let chat = ChatNode::start(&["romeo", "juliet"]).await;
