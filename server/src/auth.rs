@@ -292,16 +292,22 @@ impl Auth {
     /// Makes an account.
     pub async fn register(&self, account: &BareJid, password: &str) -> Result<(), RegisterError> {
         let details = self.new_details(password).await?;
-        if let Some(users_max) = self.settings.users_max
-            && self.store.count(account.domain()).await? >= users_max
-        {
-            return Err(RegisterError::Full(users_max));
+        if self.room_for(account.domain()).await? == 0 {
+            return Err(RegisterError::Full(self.settings.users_max.unwrap_or(0)));
         }
         let name = account.local().unwrap_or_default();
         match self.store.create(name, account.domain(), &details).await {
             Ok(()) => Ok(()),
             Err(storage::Error::Conflict { .. }) => Err(RegisterError::Exists),
             Err(error) => Err(error.into()),
+        }
+    }
+
+    /// How many accounts a domain may still get.
+    pub async fn room_for(&self, domain: &str) -> Result<u64, storage::Error> {
+        match self.settings.users_max {
+            None => Ok(u64::MAX),
+            Some(users_max) => Ok(users_max.saturating_sub(self.store.count(domain).await?)),
         }
     }
 

@@ -75,6 +75,9 @@ impl Hosts {
 /// Settings of stream management for one host (`[modules.mod_stream_management]`).
 #[derive(Clone, Copy, Debug)]
 pub struct StreamManagement {
+    /// Whether stanzas are kept until they are acknowledged. If not, a client counts as one without stream management
+    /// for those who write to it, and no session can be resumed.
+    pub buffer: bool,
     /// Stanzas that may be unacknowledged before the client is asked with urgency.
     pub buffer_max: usize,
     /// How many stanzas are sent between two of our requests.
@@ -83,4 +86,6 @@ pub struct StreamManagement {
     pub ack: bool,
     /// How long a session waits for its client to come back.
     pub resume_timeout_secs: u32,
+    /// How long a client that comes too late is told what had been handled; `None`: not at all.
+    pub stale_h_secs: Option<u32>,
 }

@@ -259,7 +259,7 @@ impl Ledger {
     }
 
     /// Writes what is owed to clients, and collects stanzas that need a row if there `is_room` for them.
-    fn sweep(&self, is_room: bool) -> Vec<Row> {
+    fn sweep(&self, is_room: bool) -> Vec<Waiting> {
         let due = std::mem::take(&mut *self.enrolled.lock());
         let rows_max = if is_room { IN_FLIGHT_BATCH_MAX } else { 0 };
         let mut rows = Vec::new();
@@ -272,7 +272,7 @@ impl Ledger {
         rows
     }
 
-    async fn write(&self, store: &InFlightStore, rows: Vec<Row>) {
+    async fn write(&self, store: &InFlightStore, rows: Vec<Waiting>) {
         if !rows.is_empty() {
             self.commit(store, rows).await;
         }
@@ -296,7 +296,7 @@ impl Ledger {
     }
 
     /// Collects what has waited long enough; enrols the outlet again if something is younger.
-    fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<Row>, rows_max: usize) {
+    fn look_at(&self, outlet: &SessionRef, rows: &mut Vec<Waiting>, rows_max: usize) {
         let now = self.clock.now_ms();
         let (mut again, mut asked) = (false, false);
         outlet.taken_off_list();
@@ -328,7 +328,7 @@ impl Ledger {
 
     /// Commits rows and settles their senders. If the database fails, nobody is told anything and the next sweep
     /// tries again.
-    async fn commit(&self, store: &InFlightStore, rows: Vec<Row>) {
+    async fn commit(&self, store: &InFlightStore, rows: Vec<Waiting>) {
         let stanzas: Vec<_> = rows.iter().map(|(_, _, row)| row.clone()).collect();
         let ids = match store.insert(stanzas).await {
             Ok(ids) => ids,
@@ -360,7 +360,7 @@ impl Ledger {
 }
 
 /// A stanza that needs a row: where it is kept, the number of this write, and what is written.
-type Row = (SessionRef, u64, InFlight);
+type Waiting = (SessionRef, u64, InFlight);
 
 /// Ready when the work is done; never if there is none.
 async fn maybe(work: &mut Option<impl Future<Output = ()> + Unpin>) {

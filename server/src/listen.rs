@@ -147,3 +147,45 @@ async fn serve(accepted: Accepted, router: Arc<Router>, _place: Place) {
         Err(error) => debug!(%error, "socket could not be set up"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::c2s::handshakes::Handshakes;
+    use crate::c2s::newcomers::Newcomers;
+    use crate::c2s::session::Session;
+    use crate::testing::{self, TestNode};
+
+    /// There is one for every session, while it is idle too.
+    #[tokio::test]
+    async fn the_task_of_a_session_is_small() {
+        let node = TestNode::start().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, accepted) = tokio::join!(client, listener.accept());
+        let (stream, peer) = accepted.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let listener = testing::plan(&dir).listeners.remove(0);
+        let accepted = Accepted {
+            stream,
+            peer,
+            settings: Arc::new(listener.settings),
+            admission: Arc::new(Admission {
+                newcomers: Newcomers::new(1),
+                handshakes: Handshakes::new(1),
+            }),
+        };
+        let place = Place::take(&Arc::default(), &node.router.metrics);
+        let task = serve(accepted, node.router.clone(), place);
+        println!(
+            "task {} session {}",
+            size_of_val(&task),
+            size_of::<Session>()
+        );
+        assert!(size_of_val(&task) <= 512);
+        assert!(size_of::<Session>() <= 128);
+        drop(client);
+    }
+}

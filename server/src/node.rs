@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use transport::ListenOptions;
 
 use crate::access::AccessRules;
+use crate::api::control;
 use crate::auth::{self, Auth};
 use crate::c2s::handshakes::Handshakes;
 use crate::c2s::newcomers::Newcomers;
@@ -29,6 +30,7 @@ use crate::storage::in_flight::InFlightStore;
 use crate::storage::secrets::SecretStore;
 use crate::storage::{self, Db, Observer};
 
+pub mod data_dir;
 pub mod drain;
 pub mod idle;
 pub mod plan;
@@ -102,6 +104,9 @@ pub enum StartError {
     /// A module.
     #[error(transparent)]
     Module(#[from] modules::StartError),
+    /// The data directory.
+    #[error(transparent)]
+    DataDir(#[from] data_dir::LockError),
     /// The socket of `meerkatctl`.
     #[error("the control socket {path} could not be made: {error}")]
     Control {
@@ -127,6 +132,8 @@ pub struct Node {
     /// Ends when the drain does: what has to run until then.
     late: Shutdown,
     drain: drain::Settings,
+    /// Given back when everything has ended.
+    _lock: data_dir::Lock,
 }
 
 impl Node {
@@ -139,6 +146,7 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
+        let lock = data_dir::lock(&plan.data_dir)?;
         let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
         let db = Db::open(options).await?;
@@ -157,13 +165,6 @@ impl Node {
         let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
         router.set_hosts(Hosts::new(hosts));
 
-        let in_flight = InFlightStore::new(db.clone());
-        recover(&router, &in_flight).await?;
-        late.tasks()
-            .spawn("ledger", ledger.run(in_flight, late.clone()));
-        late.tasks()
-            .spawn("idle", until(late.clone(), idle::run(router.clone())));
-
         // Bind first …
         let admission = Arc::new(admission(&plan.listeners));
         let listeners = bind_clients(plan.listeners, &admission)?;
@@ -175,8 +176,16 @@ impl Node {
         let metrics_address = metrics_socket
             .as_ref()
             .and_then(|socket| socket.local_addr().ok());
-        crate::api::control::serve(&plan.data_dir, &router, &late)
+        let control = control::bind(&plan.data_dir)
             .map_err(|(path, error)| StartError::Control { path, error })?;
+        let in_flight = InFlightStore::new(db.clone());
+        recover(&router, &in_flight).await?;
+        // … then run what a failed start must not leave behind …
+        let ledger = ledger.run(in_flight, late.clone());
+        late.tasks().spawn("ledger", ledger);
+        let idle = until(late.clone(), idle::run(router.clone()));
+        late.tasks().spawn("idle", idle);
+        control.serve(&router, &late);
         if let Some(socket) = metrics_socket {
             serve_metrics(socket, registry, &readiness, &late);
         }
@@ -197,6 +206,7 @@ impl Node {
             shutdown,
             late,
             drain: plan.drain,
+            _lock: lock,
         };
         node.certificates().note_expiry();
         Ok(node)
@@ -231,6 +241,7 @@ impl Node {
 }
 
 /// The certificates of all listeners.
+#[derive(Clone)]
 pub struct Certificates {
     settings: Vec<Arc<ListenerSettings>>,
     metrics: Arc<Metrics>,

@@ -421,15 +421,10 @@ impl Outlet {
         self.after_append(state, waiting, batch);
     }
 
-    /// Appends the last bytes of the stream, even when stanzas are not taken any more, and flushes. Stanzas behind
-    /// bytes that the socket has refused are left out: they are kept, and find another way.
+    /// Appends the last bytes of the stream, even when stanzas are not taken any more and whatever waits already, and
+    /// flushes.
     pub fn push_last(self: &Arc<Self>, bytes: &[u8], settled: &mut Vec<Token>) {
-        let mut state = self.state.lock();
-        if state.blocked || state.broken {
-            state.out = Vec::new();
-        }
-        state.append_bytes(bytes);
-        drop(state);
+        self.state.lock().append_bytes(bytes);
         self.flush(settled);
     }
 
@@ -446,12 +441,18 @@ impl Outlet {
             state.append_bytes(stanza.bytes());
         }
         let now = self.ledger.clock.now_ms();
-        if let Some(managed) = &mut state.managed {
+        let managed = state.managed.as_mut();
+        if let Some(managed) = managed.filter(|managed| managed.is_buffered()) {
             managed.keep(Kept::new(stanza, token, now).with_receipt(receipt));
             if token.is_some() {
                 self.enroll(state);
             }
-        } else if token.is_some()
+            return;
+        }
+        if let Some(managed) = &mut state.managed {
+            managed.count_sent();
+        }
+        if token.is_some()
             || receipt.is_some()
             || (state.blocked && stanza.kind() != Kind::Presence)
         {
@@ -1084,6 +1085,11 @@ impl Outlet {
                     Kept::new(stanza, token, now).with_receipt(receipt)
                 }));
             }
+        }
+        // What somebody is about to write goes out; what the socket refuses finds its way as one of these, and only
+        // so: its bytes must not count as written.
+        if state.blocked || state.broken {
+            state.out = Vec::new();
         }
         all
     }

@@ -91,9 +91,22 @@ async fn serve(
     let reload = async {
         loop {
             reloads.next().await;
-            certificates.reload();
-            if let Some(config) = file.and_then(|file| Config::load(file).ok()) {
-                logs.set_level(config.general.loglevel);
+            let (certificates, file) = (certificates.clone(), file.map(Path::to_owned));
+            // Files are read: the sessions of a thread would wait.
+            let read = move || {
+                certificates.reload();
+                file.map(|file| Config::load(&file))
+            };
+            match tokio::task::spawn_blocking(read).await {
+                Ok(Some(Ok(config))) => {
+                    logs.set_level(config.general.loglevel);
+                    info!("configuration read again for the level of the log");
+                }
+                Ok(Some(Err(findings))) => {
+                    error!(%findings, "configuration is at fault, the level of the log stays");
+                }
+                Ok(None) => {}
+                Err(error) => error!(%error, "configuration could not be read again"),
             }
         }
     };

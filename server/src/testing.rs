@@ -30,7 +30,7 @@ use crate::iq::IqTable;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
-use crate::modules::config::StreamManagement;
+pub(crate) use crate::modules::config::{StaleH, StreamManagement};
 use crate::node::{HostPlan, ListenerPlan, Node, NodePlan, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;
@@ -136,14 +136,15 @@ impl TestNode {
         self.router.sessions.find(jid.as_ref())
     }
 
-    /// Stops the node and waits for its end.
-    pub(crate) async fn stop(self) {
+    /// Stops the node, waits for its end and gives its data directory.
+    pub(crate) async fn stop(self) -> TempDir {
         self.shutdown.begin();
         soon(self.running).await.unwrap();
+        self.dir
     }
 }
 
-fn plan(dir: &TempDir) -> NodePlan {
+pub(crate) fn plan(dir: &TempDir) -> NodePlan {
     NodePlan {
         storage: Options::new(Place::Memory),
         data_dir: dir.path().to_owned(),
@@ -236,10 +237,12 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
 
 /// The defaults of stream management.
 pub(crate) const SETTINGS: resume::Settings = resume::Settings {
+    buffer: true,
     buffer_max: 100,
     ack_freq: 1,
     ack: true,
     resume_timeout_secs: 600,
+    stale_h_secs: None,
 };
 
 /// Metrics that nobody reads.

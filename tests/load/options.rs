@@ -100,7 +100,9 @@ impl TlsMode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mechanism {
     Best,
+    #[value(name = "scram-sha-256")]
     ScramSha256,
+    #[value(name = "scram-sha-1")]
     ScramSha1,
     Plain,
 }

@@ -50,7 +50,9 @@ pub enum Habit {
     Late,
     /// Never acknowledges; may be cut off for it.
     Never,
-    /// Has no stream management and reads slowly; may be cut off for it.
+    /// Has no stream management and reads slowly; may be cut off for it, and does not come back then. What is written to
+    /// its socket counts as delivered, so it reads to the end, and it must not log in when the node is killed: a kernel
+    /// that finds unread bytes in a dead process's socket throws away what was to be sent.
     Slow,
     /// Loses its connection now and then, and resumes.
     Restless,
@@ -289,7 +291,14 @@ impl Receiving {
                         return Ok(());
                     }
                     let said = self.stream_error.take();
+                    let (local, resource) = (&self.receiver.local, self.receiver.resource);
+                    self.stage
+                        .book
+                        .note(&format!("{local}/{resource} was cut off: {said:?}"));
                     ensure!(may_be_cut, "the node ended the stream: {said:?}");
+                    if self.receiver.habit == Habit::Slow {
+                        return Ok(());
+                    }
                     // Whatever was not acknowledged comes again.
                     self.resumable = None;
                 }
@@ -334,11 +343,7 @@ impl Receiving {
         }
         client.send("<presence/>").await?;
         // Answered when the presence has been seen to.
-        client
-            .send(&format!(
-                "<iq type='get' id='ready' to='{DOMAIN}'><ping xmlns='urn:xmpp:ping'/></iq>"
-            ))
-            .await?;
+        client.send(&ping("ready")).await?;
         Ok(client)
     }
 
@@ -379,9 +384,17 @@ impl Receiving {
     async fn element(&mut self, client: &mut Light, element: &Element) -> Result<()> {
         if is_stanza(element) {
             self.note(element);
-            if element.attr("id") == Some("ready") && !self.is_reported {
-                self.is_reported = true;
-                self.stage.report_ready();
+            match element.attr("id") {
+                Some("ready") if !self.is_reported => {
+                    self.is_reported = true;
+                    self.stage.report_ready();
+                }
+                // The node has read what was sent before the question.
+                Some("acknowledged") => {
+                    let numbers = self.asked.pop_front();
+                    self.stage.book.confirmed(numbers.unwrap_or_default());
+                }
+                _ => {}
             }
             return Ok(());
         }
@@ -395,12 +408,6 @@ impl Receiving {
                         self.answer_at.get_or_insert_with(|| Instant::now() + wait);
                     }
                     _ => self.acknowledge(client).await?,
-                }
-            }
-            ("a", ns::STREAM_MANAGEMENT) => {
-                // The node has read what was sent before the question.
-                if let Some(numbers) = self.asked.pop_front() {
-                    self.stage.book.confirmed(numbers);
                 }
             }
             ("error", ns::STREAM) => self.stream_error = Some(element.to_xml()),
@@ -428,18 +435,25 @@ impl Receiving {
 
     async fn acknowledge(&mut self, client: &mut Light) -> Result<()> {
         let h = self.handled;
-        self.asked.push_back(self.unconfirmed.drain(..).collect());
         client
-            .send(&format!(
-                "<a xmlns='urn:xmpp:sm:3' h='{h}'/><r xmlns='urn:xmpp:sm:3'/>"
-            ))
-            .await
+            .send(&format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>"))
+            .await?;
+        if self.unconfirmed.is_empty() {
+            return Ok(());
+        }
+        self.asked.push_back(self.unconfirmed.drain(..).collect());
+        client.send(&ping("acknowledged")).await
     }
 
     fn confirm_all(&mut self) {
         let numbers: Vec<usize> = self.unconfirmed.drain(..).collect();
         self.stage.book.confirmed(numbers);
     }
+}
+
+/// A question to the node, which it answers when it has seen to all that was sent before.
+fn ping(id: &str) -> String {
+    format!("<iq type='get' id='{id}' to='{DOMAIN}'><ping xmlns='urn:xmpp:ping'/></iq>")
 }
 
 /// Waits for that time, or for ever.

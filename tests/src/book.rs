@@ -14,7 +14,10 @@ use crate::client::escape;
 
 /// An acknowledgement of a receiver that is older than this when the node is killed must have had its effect: the
 /// node deletes rows every 50 ms, on a machine that may be busy with other tests.
-const EFFECT: Duration = Duration::from_secs(2);
+const EFFECT: Duration = Duration::from_secs(1);
+
+/// Boots whose notes are of interest.
+const NOTED_BOOTS: usize = 3;
 
 /// The book of one node and all its boots.
 #[derive(Default)]
@@ -27,12 +30,13 @@ pub struct Book {
 #[derive(Default)]
 struct Pages {
     messages: Vec<Message>,
-    /// When each boot that is over was ended.
-    ends: Vec<Instant>,
+    /// Which boot of the node this is.
+    boot: usize,
     bounces: usize,
     copies: usize,
     repeats: usize,
     problems: Vec<String>,
+    notes: Vec<(usize, String)>,
 }
 
 struct Message {
@@ -44,6 +48,8 @@ struct Message {
     acked: bool,
     bounced: bool,
     arrivals: Vec<Arrival>,
+    /// How often the node was ended while this was in flight: each time may have left one more copy.
+    ends_in_flight: usize,
 }
 
 struct Arrival {
@@ -93,6 +99,7 @@ impl Book {
             acked: false,
             bounced: false,
             arrivals: Vec::new(),
+            ends_in_flight: 0,
         });
         drop(pages);
         let body = escape(&text(number, bytes));
@@ -120,13 +127,12 @@ impl Book {
                 return None;
             }
         };
-        let boot = pages.ends.len();
         if message.attr("type") == Some("error") {
             pages.messages[number].bounced = true;
             pages.bounces += 1;
             return None;
         }
-        pages.arrive(number, boot);
+        pages.arrive(number);
         drop(pages);
         self.changed.notify_waiters();
         Some(number)
@@ -136,19 +142,43 @@ impl Book {
     pub fn confirmed(&self, numbers: impl IntoIterator<Item = usize>) {
         let now = Instant::now();
         let mut pages = self.pages.lock();
-        let boot = pages.ends.len();
         for number in numbers {
-            for arrival in &mut pages.messages[number].arrivals {
-                if arrival.boot == boot {
-                    arrival.confirmed.get_or_insert(now);
-                }
+            if let Some(problem) = pages.confirm(number, now) {
+                pages.problems.push(problem);
             }
         }
     }
 
     /// The node was ended; what comes now comes from the next one.
     pub fn next_boot(&self) {
-        self.pages.lock().ends.push(Instant::now());
+        let now = Instant::now();
+        let mut pages = self.pages.lock();
+        pages.boot += 1;
+        for message in &mut pages.messages {
+            let is_settled = |arrival: &Arrival| {
+                arrival
+                    .confirmed
+                    .is_some_and(|at| now.duration_since(at) >= EFFECT)
+            };
+            message.ends_in_flight += usize::from(!message.arrivals.iter().any(is_settled));
+        }
+    }
+
+    /// Something worth knowing when something else is wrong.
+    pub fn note(&self, text: &str) {
+        let mut pages = self.pages.lock();
+        let boot = pages.boot;
+        pages.notes.push((boot, text.to_owned()));
+    }
+
+    /// Notes of the last boots.
+    pub fn notes(&self) -> Vec<String> {
+        let pages = self.pages.lock();
+        let first = pages.boot.saturating_sub(NOTED_BOOTS);
+        let notes = pages.notes.iter().filter(|(boot, _)| *boot >= first);
+        notes
+            .map(|(boot, text)| format!("boot {boot}: {text}"))
+            .collect()
     }
 
     /// Something that must not be.
@@ -235,29 +265,48 @@ impl Pages {
         Ok(number)
     }
 
-    fn arrive(&mut self, number: usize, boot: usize) {
+    fn arrive(&mut self, number: usize) {
+        let boot = self.boot;
         let message = &mut self.messages[number];
-        let is_justified =
-            |arrival: &Arrival| match (arrival.confirmed, self.ends.get(arrival.boot)) {
-                // Within one boot: its session must have ended without having acknowledged it.
-                (confirmed, None) => confirmed.is_none(),
-                (None, Some(_)) => true,
-                (Some(confirmed), Some(end)) => end.saturating_duration_since(confirmed) < EFFECT,
-            };
-        match message.arrivals.last() {
-            None => {}
-            Some(_) if !message.is_single => self.copies += 1,
-            // What was in flight at the end of one boot has arrived since: a further boot knows it no more.
-            Some(last) if is_justified(last) => self.repeats += 1,
-            Some(last) => self.problems.push(format!(
-                "m{number} to {} came in boot {boot} although its receiver had it in boot {}",
-                message.to, last.boot
-            )),
+        if !message.arrivals.is_empty() {
+            if message.is_single {
+                self.repeats += 1;
+            } else {
+                self.copies += 1;
+            }
         }
         message.arrivals.push(Arrival {
             boot,
             confirmed: None,
         });
+    }
+
+    /// A receiver acknowledges a message once, and once more for each time that the node was ended while it was in
+    /// flight. What was never acknowledged may come again and again.
+    fn confirm(&mut self, number: usize, now: Instant) -> Option<String> {
+        let message = &mut self.messages[number];
+        let boot = self.boot;
+        let open = message
+            .arrivals
+            .iter_mut()
+            .find(|arrival| arrival.boot == boot && arrival.confirmed.is_none());
+        open?.confirmed = Some(now);
+        let confirmed = message
+            .arrivals
+            .iter()
+            .filter(|arrival| arrival.confirmed.is_some());
+        let is_too_often = message.is_single && confirmed.count() > 1 + message.ends_in_flight;
+        is_too_often.then(|| {
+            let boots: Vec<usize> = message
+                .arrivals
+                .iter()
+                .map(|arrival| arrival.boot)
+                .collect();
+            format!(
+                "m{number} to {} came in boots {boots:?}, and was in flight at the end of {} boots",
+                message.to, message.ends_in_flight
+            )
+        })
     }
 }
 
@@ -335,12 +384,18 @@ mod tests {
     fn what_was_in_flight_may_come_again_and_what_was_not_may_not() {
         let (book, juliet) = book_with_one();
         let came = message(0, &juliet, &text(0, 100));
+        let come_and_confirm = || {
+            book.received(&juliet, &came);
+            book.confirmed([0]);
+        };
+        // Not acknowledged: free.
         book.received(&juliet, &came);
+        come_and_confirm();
+        // Ended right behind the acknowledgement: it may not have had its effect.
         book.next_boot();
-        book.received(&juliet, &came);
-        assert_eq!((book.totals().repeats, book.problems().len()), (1, 0));
-        book.confirmed([0]);
-        book.received(&juliet, &came);
-        assert_eq!((book.totals().repeats, book.problems().len()), (1, 1));
+        come_and_confirm();
+        assert_eq!((book.totals().repeats, book.problems().len()), (2, 0));
+        come_and_confirm();
+        assert_eq!((book.totals().repeats, book.problems().len()), (3, 1));
     }
 }

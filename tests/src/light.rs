@@ -28,6 +28,15 @@ pub enum Way {
     Tls(SocketAddr),
 }
 
+impl Way {
+    /// The listener.
+    pub fn address(self) -> SocketAddr {
+        match self {
+            Self::Plain(address) | Self::Tls(address) => address,
+        }
+    }
+}
+
 /// One connection.
 pub struct Light {
     wire: Wire,

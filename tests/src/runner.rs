@@ -67,9 +67,12 @@ impl<'a> Stage<'a> {
             Action::Client(name, verb) => {
                 let spec = &self.scenario.clients[name];
                 match verb {
-                    Verb::Connect | Verb::LogIn | Verb::ComeOnline | Verb::Dial | Verb::DialTls => {
-                        self.enter(name, spec, verb).await
-                    }
+                    Verb::Connect
+                    | Verb::LogIn
+                    | Verb::ComeOnline
+                    | Verb::Dial
+                    | Verb::DialTls
+                    | Verb::DialStartTls => self.enter(name, spec, verb).await,
                     Verb::Receive(patterns) => self.receive(name, patterns).await,
                     Verb::ReceiveInAnyOrder(patterns) => {
                         self.receive_in_any_order(name, patterns).await
@@ -124,6 +127,13 @@ impl<'a> Stage<'a> {
         let address = self.target.address(spec.security);
         let client = match verb {
             Verb::Dial => Client::dial(self.target.address(Security::None), account).await?,
+            Verb::DialStartTls => {
+                let address = self
+                    .target
+                    .starttls_required()
+                    .context("this peer has no such port")?;
+                Client::dial(address, account).await?
+            }
             Verb::DialTls => {
                 let mut client =
                     Client::dial(self.target.address(Security::DirectTls), account).await?;

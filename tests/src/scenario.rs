@@ -20,12 +20,14 @@
 //! | `client NAME JID [over starttls\|tls] [without account]` | a client; a bare JID lets the server choose the resource |
 //! | `examples:` and a table | the scenario is played once per row; `{column}` stands for the row's text everywhere |
 //! | `with config:` and indented TOML | added to the server's configuration |
+//! | `with listener:` and indented TOML | added to each of the server's ports for clients |
 //! | `not on PEER: reason` | the scenario asserts a choice of ours that this peer made otherwise |
 //! | `A and B are friends` | both see each other's presence (subscription `both`) before the scenario begins |
 //! | `NAME connects` | connects, logs in and binds; sends nothing more |
 //! | `NAME logs in` | the same without bind |
 //! | `NAME comes online` | connects, asks for the roster, sends presence and takes whatever comes of it |
 //! | `NAME dials` | TCP, and nothing else; `NAME dials the tls port` does the handshake too |
+//! | `NAME dials the starttls port` | TCP, where STARTTLS is required |
 //! | `NAME starts tls` | the handshake |
 //! | `NAME opens a stream` | sends a header, takes header and features |
 //! | `NAME authenticates` | SASL on the open stream; the caller opens the next one |
@@ -70,6 +72,8 @@ pub struct Scenario {
     pub clients: BTreeMap<String, ClientSpec>,
     /// TOML to be added to the server's configuration.
     pub config: String,
+    /// TOML to be added to each listener.
+    pub listener: String,
     /// Peers on which it is not played.
     pub skipped_peers: Vec<String>,
     /// What happens, in order.
@@ -118,6 +122,7 @@ pub enum Verb {
     ComeOnline,
     Dial,
     DialTls,
+    DialStartTls,
     StartTls,
     OpenStream,
     Authenticate,
@@ -302,6 +307,10 @@ fn add_line(scenario: &mut Scenario, number: usize, line: &str, block: &str) -> 
         scenario.config.push_str(&unindented(block));
         return Ok(());
     }
+    if line == "with listener:" {
+        scenario.listener.push_str(&unindented(block));
+        return Ok(());
+    }
     let (name, rest) = line.split_once(' ').context("not a line of a scenario")?;
     ensure!(
         scenario.clients.contains_key(name),
@@ -379,6 +388,7 @@ fn parse_verb(text: &str, block: &str) -> Result<Verb> {
         "comes online" => Verb::ComeOnline,
         "dials" => Verb::Dial,
         "dials the tls port" => Verb::DialTls,
+        "dials the starttls port" => Verb::DialStartTls,
         "starts tls" => Verb::StartTls,
         "opens a stream" => Verb::OpenStream,
         "authenticates" => Verb::Authenticate,

@@ -46,6 +46,7 @@ impl Peer {
 pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
+    c2s_starttls: Option<SocketAddr>,
     running: Running,
     _directory: Directory,
 }
@@ -61,15 +62,12 @@ enum Running {
 }
 
 impl Target {
-    /// Starts a server with these accounts and nothing else in its store.
-    pub async fn start(peer: Peer, accounts: &[Account], config: &str) -> Result<Self> {
+    /// Starts a server that has never run before.
+    pub async fn start(peer: Peer, setup: Setup) -> Result<Self> {
         match peer {
-            Peer::Meerkat => start_meerkat(accounts, config).await,
-            Peer::Prosody => {
-                let (accounts, config) = (accounts.to_vec(), config.to_owned());
-                // Waiting for a process blocks.
-                tokio::task::spawn_blocking(move || start_prosody(&accounts, &config)).await?
-            }
+            Peer::Meerkat => start_meerkat(&setup).await,
+            // Waiting for a process blocks.
+            Peer::Prosody => tokio::task::spawn_blocking(move || start_prosody(&setup)).await?,
         }
     }
 
@@ -82,6 +80,11 @@ impl Target {
         Ok(())
     }
 
+    /// The port where STARTTLS is required, if the server can have one beside the others.
+    pub fn starttls_required(&self) -> Option<SocketAddr> {
+        self.c2s_starttls
+    }
+
     /// Where a client of this kind connects.
     pub fn address(&self, security: Security) -> SocketAddr {
         match security {
@@ -91,18 +94,50 @@ impl Target {
     }
 }
 
-async fn start_meerkat(accounts: &[Account], config: &str) -> Result<Target> {
-    let directory = Directory::new()?;
-    let text = format!(
+/// What the server under test is made with.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    /// Accounts that exist, and nothing else does.
+    pub accounts: Vec<Account>,
+    /// Text added to the configuration. A module that is named here takes the place of the usual one.
+    pub config: String,
+    /// Text added to each listener for clients.
+    pub listener: String,
+}
+
+/// Modules of a node under test, with their options.
+const MODULES: &[(&str, &str)] = &[
+    ("mod_roster", "versioning = true\n"),
+    ("mod_presence", ""),
+    ("mod_offline", ""),
+    ("mod_ping", ""),
+    ("mod_stream_management", ""),
+];
+
+fn meerkat_config(data_dir: &Path, setup: &Setup) -> String {
+    let mut text = format!(
         "[general]\nhosts = [\"{DOMAIN}\"]\ndata_dir = \"{}\"\n\
-         [[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"starttls\"\n\
-         [[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"tls\"\n\
-         [auth.password]\nhash = [\"sha\", \"sha256\"]\n\
-         [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n\
-         [modules.mod_ping]\n\
-         [modules.mod_stream_management]\n{config}",
-        directory.path.display(),
+         [auth.password]\nhash = [\"sha\", \"sha256\"]\n",
+        data_dir.display()
     );
+    for mode in ["starttls", "tls", "starttls_required"] {
+        let listener = &setup.listener;
+        text += &format!(
+            "[[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"{mode}\"\n{listener}\n"
+        );
+    }
+    for (module, options) in MODULES {
+        let table = format!("[modules.{module}]\n");
+        if !setup.config.contains(&table) {
+            text += &format!("{table}{options}");
+        }
+    }
+    text + &setup.config
+}
+
+async fn start_meerkat(setup: &Setup) -> Result<Target> {
+    let directory = Directory::new()?;
+    let text = meerkat_config(&directory.path, setup);
     let config = Config::parse(&text, "scenario").map_err(|findings| anyhow!("{findings}"))?;
     let shutdown = Shutdown::new();
     let node = Node::start(plan::of(&config)?, shutdown.clone()).await?;
@@ -110,11 +145,11 @@ async fn start_meerkat(accounts: &[Account], config: &str) -> Result<Target> {
         .router
         .host(DOMAIN)
         .context("the node does not serve the domain")?;
-    for account in accounts {
+    for account in &setup.accounts {
         let jid = BareJid::parse(&account.bare())?;
         host.auth.register(&jid, &account.password).await?;
     }
-    let [c2s, c2s_tls] = node.clients[..] else {
+    let [c2s, c2s_tls, c2s_starttls] = node.clients[..] else {
         bail!("the node listens on {:?}", node.clients)
     };
     // The test waits for it in `stop`.
@@ -123,18 +158,19 @@ async fn start_meerkat(accounts: &[Account], config: &str) -> Result<Target> {
     Ok(Target {
         c2s,
         c2s_tls,
+        c2s_starttls: Some(c2s_starttls),
         running: Running::Node { shutdown, run },
         _directory: directory,
     })
 }
 
-fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
+fn start_prosody(setup: &Setup) -> Result<Target> {
     let directory = Directory::new()?;
     let path = directory.path.display();
     write_certificate(&directory.path)?;
     let accounts_path = directory.path.join("data").join(DOMAIN).join("accounts");
     fs::create_dir_all(&accounts_path)?;
-    for account in accounts {
+    for account in &setup.accounts {
         let file = accounts_path.join(format!("{}.dat", prosody_file_name(&account.local)));
         fs::write(
             file,
@@ -149,10 +185,11 @@ fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
          modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"smacks\", \"offline\" }}\n\
          modules_disabled = {{ \"s2s\", \"http\" }}\nauthentication = \"internal_plain\"\n\
          c2s_require_encryption = false\nallow_unencrypted_plain_auth = false\n\
-         ssl = {{ key = \"{path}/key.pem\", certificate = \"{path}/cert.pem\" }}\n{config}\n\
+         ssl = {{ key = \"{path}/key.pem\", certificate = \"{path}/cert.pem\" }}\n{}\n\
          VirtualHost \"{DOMAIN}\"\n",
         c2s.port(),
         c2s_tls.port(),
+        setup.config,
     );
     let config_path = directory.path.join("prosody.cfg.lua");
     fs::write(&config_path, text)?;
@@ -169,6 +206,7 @@ fn start_prosody(accounts: &[Account], config: &str) -> Result<Target> {
     Ok(Target {
         c2s,
         c2s_tls,
+        c2s_starttls: None,
         running: Running::Process { _process: process },
         _directory: directory,
     })

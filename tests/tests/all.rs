@@ -20,6 +20,8 @@ mod load;
 mod resumption;
 #[cfg(test)]
 mod scenarios;
+#[cfg(test)]
+mod strangers;
 
 use tests::target::Peer;
 

@@ -124,15 +124,20 @@ impl Crash {
         self.rounds += 1;
         let node = Process::start(&self.home).await?;
         let (phase, seen) = watch::channel(Phase::Settling);
-        let mut clients = self.enter(&node, seen);
         // One life in eight ends while clients log in and get their messages.
-        if self.dice.between(0, 8) == 0 {
+        let is_short = self.dice.between(0, 8) == 0;
+        let mut clients = self.enter(&node, seen, is_short);
+        if is_short {
             tokio::time::sleep(self.dice.millis(5, 250)).await;
         } else {
             clients.all_ready().await?;
             self.lost.extend(self.book.settle(ARRIVAL).await);
             phase.send_replace(Phase::Load);
-            let load = self.dice.millis(50, 900);
+            // One in ten is long enough for rows to come and go.
+            let load = match self.dice.between(0, 10) {
+                0 => self.dice.millis(1_500, 2_500),
+                _ => self.dice.millis(50, 800),
+            };
             self.load += load;
             tokio::time::sleep(load).await;
         }
@@ -143,7 +148,7 @@ impl Crash {
     async fn last_look(&mut self) -> Result<()> {
         let node = Process::start(&self.home).await?;
         let (phase, seen) = watch::channel(Phase::Settling);
-        let mut clients = self.enter(&node, seen);
+        let mut clients = self.enter(&node, seen, false);
         clients.all_ready().await?;
         self.lost.extend(self.book.settle(ARRIVAL).await);
         self.end(node, &phase, clients).await
@@ -163,7 +168,13 @@ impl Crash {
         Ok(())
     }
 
-    fn enter(&mut self, node: &Process, phase: watch::Receiver<Phase>) -> Clients {
+    /// Everybody comes, or everybody with stream management.
+    fn enter(
+        &mut self,
+        node: &Process,
+        phase: watch::Receiver<Phase>,
+        only_managed: bool,
+    ) -> Clients {
         let stage = Stage::new(node, &self.book, phase);
         let mut tasks = JoinSet::new();
         let (receivers, senders) = (receivers(), senders());
@@ -171,6 +182,9 @@ impl Crash {
         let destinations: Arc<[Destination]> = destinations().into();
         let expected = receivers.len() + senders.len();
         for (index, receiver) in receivers.into_iter().enumerate() {
+            if only_managed && receiver.habit == Habit::Slow {
+                continue;
+            }
             let resume = self.resume[index].take();
             let client = receive(receiver, stage.clone(), self.dice.roll(), resume);
             tasks.spawn(async move { (index, client.await) });
@@ -197,12 +211,13 @@ impl Crash {
             seed, rounds, load, ..
         } = self;
         format!(
-            "CRASH_SEED={seed}, {rounds} rounds in {:.1} s, {:.1} s of load: {:?}\nproblems: {:#?}\ncomplaints of the node: {:#?}",
+            "CRASH_SEED={seed}, {rounds} rounds in {:.1} s, {:.1} s of load: {:?}\nproblems: {:#?}\ncomplaints of the node: {:#?}\nnotes: {:#?}",
             self.began.elapsed().as_secs_f64(),
             load.as_secs_f64(),
             self.book.totals(),
             self.book.problems(),
             self.complaints,
+            self.book.notes(),
         )
     }
 }

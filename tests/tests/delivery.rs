@@ -5,7 +5,7 @@ use std::fmt;
 use protocol::{Element, ns};
 use tests::client::{Account, Client, Security};
 use tests::scenario::PASSWORD;
-use tests::target::{DOMAIN, Peer, Target};
+use tests::target::{DOMAIN, Peer, Setup, Target};
 
 use crate::peer;
 
@@ -175,7 +175,15 @@ async fn check_column(column: usize, receivers: &[(&str, Option<i8>)]) {
     } else {
         vec![account("romeo"), account("juliet")]
     };
-    let target = Target::start(peer(), &accounts, "").await.unwrap();
+    let target = Target::start(
+        peer(),
+        Setup {
+            accounts,
+            ..Setup::default()
+        },
+    )
+    .await
+    .unwrap();
     let mut sender = connect(&target, "romeo", "orchard").await;
     let mut clients = BTreeMap::new();
     for (resource, priority) in receivers {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tests::client::{Account, Security};
 use tests::scenario::PASSWORD;
-use tests::target::{DOMAIN, Target};
+use tests::target::{DOMAIN, Setup, Target};
 
 use crate::peer;
 
@@ -25,7 +25,11 @@ async fn run_python(script: &str) {
         domain: DOMAIN.to_owned(),
         password: PASSWORD.to_owned(),
     });
-    let target = Target::start(peer(), &accounts, "").await.unwrap();
+    let setup = Setup {
+        accounts: accounts.to_vec(),
+        ..Setup::default()
+    };
+    let target = Target::start(peer(), setup).await.unwrap();
     let address = target.address(Security::StartTls);
     let mut command = Command::new(python);
     command

@@ -2,6 +2,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
+use tests::client::{Account, Security};
+use tests::target::{DOMAIN, Peer, Setup, Target};
+
 /// A relay on a free port that ends with the test.
 struct Relay {
     process: Child,
@@ -168,4 +171,42 @@ fn a_server_that_is_not_there_is_named() {
     assert_eq!(output.status.code(), Some(1));
     let error = String::from_utf8_lossy(&output.stderr);
     assert!(error.contains("cannot connect to 127.0.0.1:1"), "{error}");
+}
+
+/// SCRAM, both ways to TLS and stream management, against the real thing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_measured_over_tls_with_settled_acknowledgements() {
+    let accounts: Vec<Account> = (0..4)
+        .map(|number| Account {
+            local: format!("load{number:06}"),
+            domain: DOMAIN.to_owned(),
+            password: "load-secret".to_owned(),
+        })
+        .collect();
+    let setup = Setup {
+        accounts,
+        ..Setup::default()
+    };
+    let target = Target::start(Peer::Meerkat, setup).await.unwrap();
+    for (tls, security) in [
+        ("starttls", Security::StartTls),
+        ("direct", Security::DirectTls),
+    ] {
+        let address = target.address(security).to_string();
+        let output = tokio::task::spawn_blocking(move || {
+            Command::new(env!("CARGO_BIN_EXE_load"))
+                .args(["--json", "--connect", &address, "--tls", tls, "--insecure"])
+                .args(["--rest-above", "50", "messages", "--sessions", "4"])
+                .args(["--settled", "--ask", "waiting", "--in-flight", "2"])
+                .args(["--warm-up-s", "0.1", "--seconds", "0.3"])
+                .output()
+        });
+        let row = row(&output.await.unwrap().unwrap());
+        assert_eq!(
+            (&row["tls"], &row["acks"]),
+            (&tls.into(), &"settled".into())
+        );
+        assert!(row["messages"].as_u64().unwrap() >= 8, "{row}");
+    }
+    target.stop().await.unwrap();
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use tests::client::Account;
 use tests::scenario::{Scenario, parse};
-use tests::target::{Peer, Target};
+use tests::target::{Peer, Setup, Target};
 
 use crate::peer;
 
@@ -26,7 +26,7 @@ macro_rules! scenario_files {
 }
 
 scenario_files! {
-    streams starttls direct_tls sasl bind resource_conflict session ping addresses messages routing roster subscriptions presence
+    streams starttls direct_tls sasl bind resource_conflict session ping addresses messages spoofing routing roster subscriptions presence
     offline stream_management
 }
 
@@ -94,7 +94,12 @@ async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
             accounts.push(client.account.clone());
         }
     }
-    let target = Target::start(peer, &accounts, &scenario.config).await?;
+    let setup = Setup {
+        accounts,
+        config: scenario.config.clone(),
+        listener: scenario.listener.clone(),
+    };
+    let target = Target::start(peer, setup).await?;
     let played = tests::runner::play(scenario, &target).await;
     target.stop().await?;
     played

@@ -3,82 +3,129 @@
 //! One JSON object per connection: `{"category": …, "command": …, "args": {…}}`. The answer has GraphQL's shape,
 //! `{"data": …}` or `{"errors": [{"message": …}]}`, and the words are MongooseIM's.
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::Shutdown;
 use protocol::BareJid;
+use protocol::jid::prepare_domain;
 use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::auth::RegisterError;
 use crate::router::Router;
-use crate::storage::accounts::{Credentials, NewAccount};
+
+mod import;
 
 /// Its name in the data directory.
 pub const SOCKET_NAME: &str = "meerkat.sock";
 /// Bytes of one request.
 pub const REQUEST_BYTES_MAX: u64 = 1024 * 1024;
-/// A request must be complete by then.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a file of accounts to be imported.
-const IMPORT_BYTES_MAX: u64 = 256 * 1024 * 1024;
+/// A request must have come, and its answer have been taken, within this time.
+const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests at a time; more wait to be accepted.
+const REQUESTS_MAX: usize = 16;
+/// Wait after an accept that failed, so that the loop does not spin.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
-/// Listens until the drain is over. A socket that a dead node left behind is replaced.
-pub fn serve(
-    data_dir: &Path,
-    router: &Arc<Router>,
-    end: &Shutdown,
-) -> Result<(), (PathBuf, io::Error)> {
+/// The bound socket.
+pub struct ControlSocket {
+    listener: UnixListener,
+    path: PathBuf,
+    /// Whose processes may ask: the socket's owner.
+    owner: u32,
+}
+
+/// Binds the socket. One that a dead node left behind is replaced: who calls this has the data directory to itself.
+pub fn bind(data_dir: &Path) -> Result<ControlSocket, (PathBuf, io::Error)> {
     let path = data_dir.join(SOCKET_NAME);
     let bind = || {
-        if std::os::unix::net::UnixStream::connect(&path).is_ok() {
-            return Err(io::Error::new(
-                io::ErrorKind::AddrInUse,
-                "another node uses this data directory",
-            ));
-        }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
         let listener = UnixListener::bind(&path)?;
+        // Who connects before this is not of our user, and is sent away.
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        Ok(listener)
+        let owner = std::fs::metadata(&path)?.uid();
+        Ok((listener, owner))
     };
-    let listener = bind().map_err(|error| (path.clone(), error))?;
-    let (router, end_of_node, tasks) = (router.clone(), end.clone(), end.tasks().clone());
-    end.tasks().spawn("control", async move {
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = end_of_node.cancelled() => break,
-                accepted = listener.accept() => accepted,
-            };
-            match accepted {
-                Ok((stream, _)) => {
-                    tasks.spawn("control_request", answer(stream, router.clone()));
-                }
-                Err(error) => {
-                    warn!(%error, "control connection could not be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
+    match bind() {
+        Ok((listener, owner)) => Ok(ControlSocket {
+            listener,
+            path,
+            owner,
+        }),
+        Err(error) => Err((path, error)),
+    }
+}
+
+impl ControlSocket {
+    /// Answers until the drain is over.
+    pub fn serve(self, router: &Arc<Router>, end: &Shutdown) {
+        let (router, tasks) = (router.clone(), end.tasks().clone());
+        let end_of_node = end.clone();
+        let places = Arc::new(Semaphore::new(REQUESTS_MAX));
+        end.tasks().spawn("control", async move {
+            loop {
+                let accepted = tokio::select! {
+                    biased;
+                    () = end_of_node.cancelled() => break,
+                    accepted = self.accept(&places) => accepted,
+                };
+                match accepted {
+                    Ok(Some((stream, place))) => {
+                        let router = router.clone();
+                        tasks.spawn("control_request", async move {
+                            Box::pin(answer(stream, router)).await;
+                            drop(place);
+                        });
+                    }
+                    Ok(None) => warn!("a process of another user wanted to control the node"),
+                    Err(error) => {
+                        warn!(%error, "control connection could not be accepted");
+                        tokio::time::sleep(ACCEPT_RETRY).await;
+                    }
                 }
             }
-        }
-        let _ = std::fs::remove_file(&path);
-    });
-    Ok(())
+            let _ = std::fs::remove_file(&self.path);
+        });
+    }
+
+    /// The next connection, when there is a place for it; `None` if it is not of our user.
+    async fn accept(
+        &self,
+        places: &Arc<Semaphore>,
+    ) -> io::Result<Option<(UnixStream, OwnedSemaphorePermit)>> {
+        let place = places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(io::Error::other)?;
+        let (stream, _) = self.listener.accept().await?;
+        let user = stream.peer_cred()?.uid();
+        let is_ours = user == self.owner || user == ROOT;
+        Ok(is_ours.then_some((stream, place)))
+    }
 }
+
+/// The user who may do everything anyway.
+const ROOT: u32 = 0;
 
 async fn answer(mut stream: UnixStream, router: Arc<Router>) {
     let mut request = Vec::new();
-    let mut limited = (&mut stream).take(REQUEST_BYTES_MAX);
-    let read = tokio::time::timeout(REQUEST_TIMEOUT, limited.read_to_end(&mut request)).await;
+    let mut limited = (&mut stream).take(REQUEST_BYTES_MAX + 1);
+    let read = timeout(TRANSFER_TIMEOUT, limited.read_to_end(&mut request)).await;
     let answer = match read {
+        Ok(Ok(count)) if count as u64 > REQUEST_BYTES_MAX => Err(format!(
+            "the request is larger than {REQUEST_BYTES_MAX} bytes"
+        )),
         Ok(Ok(_)) => match serde_json::from_slice::<Value>(&request) {
             Ok(request) => run(&router, &request).await,
             Err(error) => Err(format!("the request is no JSON: {error}")),
@@ -89,8 +136,11 @@ async fn answer(mut stream: UnixStream, router: Arc<Router>) {
         Ok(data) => json!({ "data": data }),
         Err(message) => json!({ "errors": [{ "message": message }] }),
     };
-    let _ = stream.write_all(answer.to_string().as_bytes()).await;
-    let _ = stream.shutdown().await;
+    let written = async {
+        stream.write_all(answer.to_string().as_bytes()).await?;
+        stream.shutdown().await
+    };
+    let _in_time = timeout(TRANSFER_TIMEOUT, written).await;
 }
 
 /// A command, for the node and for the help of `meerkatctl`.
@@ -145,7 +195,7 @@ async fn run(router: &Arc<Router>, request: &Value) -> Result<Value, String> {
     );
     let result = match (category, command) {
         ("account", "registerUser") => register_user(router, &args).await?,
-        ("account", "importUsers") => import_users(router, &args).await?,
+        ("account", "importUsers") => import::run(router, args.text("filename")?).await?,
         ("account", "countUsers") => count_users(router, &args).await?,
         ("account", "checkUser") => check_user(router, &args).await?,
         _ => return Err(format!("there is no command {category} {command}")),
@@ -184,7 +234,8 @@ async fn register_user(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, S
 }
 
 async fn count_users(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
-    let domain = args.text("domain")?;
+    let domain = prepare_domain(args.text("domain")?).map_err(|error| error.to_string())?;
+    let domain = &*domain;
     let host = router
         .host(domain)
         .ok_or("this node does not serve that domain")?;
@@ -215,70 +266,5 @@ async fn check_user(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, Stri
     Ok(json!({ "exist": exists, "message": format!("{message}: {}", account.as_str()) }))
 }
 
-/// Lines that cannot be imported are reported by number; the others are.
-async fn import_users(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
-    let filename = args.text("filename")?;
-    let too_large = format!("{filename} is larger than {IMPORT_BYTES_MAX} bytes");
-    let metadata = tokio::fs::metadata(filename)
-        .await
-        .map_err(|e| format!("{filename}: {e}"))?;
-    if metadata.len() > IMPORT_BYTES_MAX {
-        return Err(too_large);
-    }
-    let text = tokio::fs::read_to_string(filename)
-        .await
-        .map_err(|e| format!("{filename}: {e}"))?;
-    let mut accounts = Vec::new();
-    let mut refused = Vec::new();
-    for (index, line) in text
-        .lines()
-        .enumerate()
-        .filter(|(_, line)| !line.trim().is_empty())
-    {
-        match import_line(router, line).await {
-            Ok(account) => accounts.push(account),
-            Err(reason) => refused.push(json!({ "line": index + 1, "reason": reason })),
-        }
-    }
-    let Some(host) = router.hosts().into_iter().next() else {
-        return Err("no host".into());
-    };
-    let made = host
-        .auth
-        .store()
-        .create_many(accounts)
-        .await
-        .map_err(|error| error.to_string())?;
-    let created = made.iter().filter(|made| **made).count();
-    Ok(json!({
-        "status": "Completed",
-        "created": created,
-        "existing": made.len() - created,
-        "refused": refused,
-    }))
-}
-
-async fn import_line(router: &Arc<Router>, line: &str) -> Result<NewAccount, String> {
-    let mut fields = line.trim().splitn(3, ',');
-    let (Some(domain), Some(local), Some(password)) = (fields.next(), fields.next(), fields.next())
-    else {
-        return Err("expected domain,username,password".into());
-    };
-    let account = account(local, domain)?;
-    let host = router
-        .host(account.domain())
-        .ok_or("this node does not serve that domain")?;
-    let details = host
-        .auth
-        .new_details(password)
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(NewAccount {
-        username: account.local().unwrap_or_default().to_owned(),
-        domain: account.domain().to_owned(),
-        credentials: Credentials {
-            password: String::new(),
-            pass_details: Some(details),
-        },
-    })
-}
+#[cfg(test)]
+mod tests;

@@ -79,7 +79,7 @@ fn parse(args: &[String]) -> Result<Request, String> {
         let value = args
             .next()
             .ok_or_else(|| format!("--{name} needs a value"))?;
-        values.insert(name.to_owned(), json!(value));
+        values.insert(name.to_owned(), json!(absolute(name, value)?));
     }
     if let Some(missing) = command
         .args
@@ -90,6 +90,16 @@ fn parse(args: &[String]) -> Result<Request, String> {
     }
     let request = json!({ "category": category, "command": command.name, "args": values });
     Ok(Request::Run { data_dir, request })
+}
+
+/// The node has another working directory than we: a file is named from the root.
+fn absolute(name: &str, value: &str) -> Result<String, String> {
+    if name != "filename" {
+        return Ok(value.to_owned());
+    }
+    let path = std::path::absolute(value).map_err(|error| format!("--{name}: {error}"))?;
+    let path = path.into_os_string().into_string();
+    path.map_err(|_| format!("--{name} is not UTF-8"))
 }
 
 fn usage(command: &Command) -> String {

@@ -1,6 +1,6 @@
 //! Connections that have no session yet: how many an address and the node may have. The oldest has to go.
 use std::collections::{BTreeMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ahash::RandomState;
@@ -8,6 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use protocol::{StreamCondition, StreamError};
 
+use crate::auth::throttle::client_network;
 use crate::outlet::{Order, SessionRef};
 
 /// Connections without a session of one IPv4 address or one IPv6 /64. Loopback is exempt: balancers connect from there.
@@ -52,7 +53,8 @@ impl Newcomers {
 
     /// Gives a new connection its place. If its address or the node has too many, the oldest of them is told to go.
     pub fn enter(self: &Arc<Self>, peer: IpAddr, outlet: &SessionRef) -> Newcomer {
-        let network = Some(network(peer)).filter(|network| !network.is_loopback());
+        let is_known = !peer.to_canonical().is_loopback();
+        let network = is_known.then(|| client_network(peer));
         let mut book = self.book.lock();
         let mut gone = None;
         if let Some(network) = network {
@@ -121,18 +123,8 @@ impl Book {
 
 impl Drop for Newcomer {
     fn drop(&mut self) {
-        // Nothing is dropped under the lock but by who holds it.
+        // The entry is dropped after the lock.
         let _left = self.newcomers.book.lock().remove(self.number);
-    }
-}
-
-/// What one client may have to itself: an IPv6 client owns at least a /64; an IPv4-mapped address is the IPv4 one.
-pub fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)))
-        }
-        address => address,
     }
 }
 
@@ -187,21 +179,5 @@ mod tests {
         places.push(newcomers.enter(PEER, &second));
         assert_eq!(newcomers.count(), max);
         is_told_to_go(&first).await;
-    }
-
-    #[test]
-    fn addresses_of_one_ipv6_network_are_one() {
-        let parse = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert_eq!(
-            network(parse("2001:db8::1")),
-            network(parse("2001:db8::ffff:2"))
-        );
-        assert_ne!(
-            network(parse("2001:db8::1")),
-            network(parse("2001:db8:0:1::1"))
-        );
-        assert_eq!(network(parse("::ffff:192.0.2.1")), PEER);
-        assert!(network(parse("::1")).is_loopback());
-        assert!(network(parse("::ffff:127.0.0.1")).is_loopback());
     }
 }

@@ -20,6 +20,8 @@ pub const OUTBOX_OVERRUN_MAX: usize = 1_000;
 /// How long an `<r/>` may wait for a settlement before it is answered with what there is, in milliseconds; the sweep
 /// sees to it.
 pub const ANSWER_WAIT_MS_MAX: u64 = 50;
+/// Stanzas that an empty outbox keeps room for.
+const OUTBOX_KEEP: usize = 4;
 /// Settled stanzas that an `<a/>` may be owed for before it is written on its own.
 pub const OWED_MAX: u32 = 5;
 
@@ -104,6 +106,8 @@ pub struct Managed {
     pub resume_id: Option<Box<str>>,
     outbox: VecDeque<Kept>,
     outbox_bytes: usize,
+    /// Sent and not acknowledged, where none of it is kept.
+    sent: u32,
     acked: u32,
     /// Stanzas sent since our last request.
     unasked: u32,
@@ -135,6 +139,7 @@ impl Managed {
             resume_id,
             outbox: VecDeque::new(),
             outbox_bytes: 0,
+            sent: 0,
             acked: count,
             unasked: 0,
             asked_at_ms: None,
@@ -154,6 +159,17 @@ impl Managed {
     }
 
     // ---- from us to the client
+
+    /// Whether stanzas are kept until they are acknowledged, or only counted.
+    pub fn is_buffered(&self) -> bool {
+        self.settings.buffer
+    }
+
+    /// Counts a stanza that is being sent and not kept.
+    pub fn count_sent(&mut self) {
+        self.sent = self.sent.saturating_add(1);
+        self.unasked = self.unasked.saturating_add(1);
+    }
 
     /// Keeps a stanza that is being sent.
     pub fn keep(&mut self, kept: Kept) {
@@ -187,20 +203,32 @@ impl Managed {
         h: u32,
         mut done: impl FnMut(Kept),
     ) -> Result<(), HandledCountTooHigh> {
-        let count = h.wrapping_sub(self.acked) as usize;
-        if count > self.outbox.len() {
-            let sent = self
-                .acked
-                .wrapping_add(u32::try_from(self.outbox.len()).unwrap_or(0));
+        let count = h.wrapping_sub(self.acked);
+        let outstanding = self.outstanding();
+        if count > outstanding {
+            let sent = self.acked.wrapping_add(outstanding);
             return Err(HandledCountTooHigh { h, sent });
         }
-        for kept in self.outbox.drain(..count) {
+        self.sent = self.sent.saturating_sub(count);
+        let kept_count = self.outbox.len().min(count as usize);
+        for kept in self.outbox.drain(..kept_count) {
             self.outbox_bytes -= kept.stanza.bytes().len();
             done(kept);
         }
         self.acked = h;
         self.asked_at_ms = None;
+        if self.outbox.is_empty() && self.outbox.capacity() > OUTBOX_KEEP {
+            // A burst is over: its room goes back.
+            self.outbox = VecDeque::new();
+        }
         Ok(())
+    }
+
+    /// Stanzas sent and not acknowledged.
+    fn outstanding(&self) -> u32 {
+        u32::try_from(self.outbox.len())
+            .unwrap_or(u32::MAX)
+            .saturating_add(self.sent)
     }
 
     /// Appends what has to go along with the next bytes: an `<a/>` that is owed, a request.
@@ -208,8 +236,15 @@ impl Managed {
         if self.is_answer_due(now_ms) {
             self.append_answer(out);
         }
-        let due = self.unasked >= self.settings.ack_freq.max(1) && !self.outbox.is_empty();
+        let due = self.unasked >= self.settings.ack_freq.max(1) && self.outstanding() > 0;
         if self.settings.ack && due && self.asked_at_ms.is_none() {
+            self.append_request(out, now_ms);
+        }
+    }
+
+    /// Appends `<r/>` as a question whether the client is there, unless it is never asked (`ack = false`).
+    pub fn append_probe(&mut self, out: &mut Vec<u8>, now_ms: u64) {
+        if self.settings.ack {
             self.append_request(out, now_ms);
         }
     }

@@ -1,11 +1,13 @@
 //! The loop of a bound session, and what it does with each element.
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use protocol::xml::{Stamp, StreamReader};
 use protocol::{
-    BareJid, Element, Jid, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamCondition,
+    BareJid, Element, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamCondition,
     StreamError, ns,
 };
 use tokio::sync::oneshot;
@@ -38,6 +40,23 @@ pub struct Session {
     opened: bool,
     /// Everything that has to happen at its end has happened.
     over: bool,
+}
+
+/// What the loop comes to when it cannot go on at once.
+enum Work {
+    /// The connection is over.
+    Over(Box<Outcome>),
+    /// Something has to be waited for first.
+    Wait(Box<Rest>),
+}
+
+/// What one read brought and has not been handled.
+struct Rest {
+    slow: Option<Slow>,
+    items: VecDeque<Incoming>,
+    end: Option<End>,
+    /// How long the client is not read afterwards.
+    pause: Option<Duration>,
 }
 
 /// How long a client with a full socket may take for what stands in line when its session is closed.
@@ -90,50 +109,75 @@ impl Session {
             self.opened = true;
             Box::pin(self.open()).await;
         }
-        let mut outcome = None;
-        if !unparsed.is_empty() {
-            let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
-                super::frame_unparsed(&mut reader, &unparsed, stamp)
-            });
-            outcome = self.handle_all(received).await;
-        }
-        drop(unparsed);
-        let outcome = match outcome {
+        let ahead = match unparsed.is_empty() {
+            true => None,
+            false => Box::pin(self.handle_ahead(&mut reader, unparsed)).await,
+        };
+        let outcome = match ahead {
             Some(outcome) => outcome,
             None => self.serve(&mut reader).await,
         };
         drop(reader);
-        Box::pin(self.leave(outcome)).await;
+        Box::pin(self.leave(*outcome)).await;
     }
 
-    /// The loop, and nothing but the loop.
-    async fn serve(&mut self, reader: &mut StreamReader) -> Outcome {
+    /// Handles what was read behind the negotiation.
+    async fn handle_ahead(
+        &mut self,
+        reader: &mut StreamReader,
+        unparsed: Vec<u8>,
+    ) -> Option<Box<Outcome>> {
+        let received = with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
+            super::frame_unparsed(reader, &unparsed, stamp)
+        });
+        match self.handle_quickly(received, None) {
+            None => None,
+            Some(Work::Over(outcome)) => Some(outcome),
+            Some(Work::Wait(rest)) => self.handle_rest(rest).await,
+        }
+    }
+
+    /// The loop, and nothing but the loop. What it waits with is what an idle session costs, so everything that needs
+    /// no waiting is done inside of the poll, and the rest is boxed.
+    async fn serve(&mut self, reader: &mut StreamReader) -> Box<Outcome> {
         loop {
-            match std::future::poll_fn(|cx| self.outlet.poll_event(cx)).await {
+            let rest = match std::future::poll_fn(|cx| self.poll_work(cx, reader)).await {
+                Work::Over(outcome) => return outcome,
+                Work::Wait(rest) => rest,
+            };
+            if let Some(outcome) = Box::pin(self.handle_rest(rest)).await {
+                return outcome;
+            }
+        }
+    }
+
+    /// Does what can be done at once, until something has to be waited for or the connection is over.
+    fn poll_work(&mut self, cx: &mut Context<'_>, reader: &mut StreamReader) -> Poll<Work> {
+        let over = |outcome| Poll::Ready(Work::Over(Box::new(outcome)));
+        loop {
+            match ready!(self.outlet.poll_event(cx)) {
                 Event::Order(Order::Close(error, reason)) => {
-                    return Outcome::Over(End::Ordered(error, reason));
+                    return over(Outcome::Over(End::Ordered(error, reason)));
                 }
                 Event::Order(Order::HandOver(taker)) if taker.is_closed() => {
                     self.may_be_claimed_again();
                 }
-                Event::Order(Order::HandOver(taker)) => return Outcome::HandedOver(taker),
-                Event::Order(Order::Lost) | Event::Lost => return Outcome::Over(End::Lost),
+                Event::Order(Order::HandOver(taker)) => return over(Outcome::HandedOver(taker)),
+                Event::Order(Order::Lost) | Event::Lost => return over(Outcome::Over(End::Lost)),
                 Event::Writable => {
                     if self.outlet.flush_blocked(&mut self.batch.settled).is_err() {
-                        return Outcome::Over(End::Lost);
+                        return over(Outcome::Over(End::Lost));
                     }
                     self.batch.flush();
                 }
                 Event::Readable => {
-                    let received = with_stamp(&self.outlet, self.lang.as_deref(), |stamp| {
-                        super::receive_items(&self.outlet, reader, stamp)
-                    });
+                    let received =
+                        with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
+                            super::receive_items(&self.outlet, reader, stamp)
+                        });
                     let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
-                    if let Some(outcome) = self.handle_all(received).await {
-                        return outcome;
-                    }
-                    if let Some(pause) = pause {
-                        Box::pin(self.pause(pause)).await;
+                    if let Some(work) = self.handle_quickly(received, pause) {
+                        return Poll::Ready(work);
                     }
                 }
             }
@@ -159,21 +203,19 @@ impl Session {
         }
     }
 
-    /// Handles what one read brought, then flushes once.
-    async fn handle_all(&mut self, received: Received) -> Option<Outcome> {
+    /// Handles what one read brought, as far as nothing has to be waited for, and flushes once.
+    fn handle_quickly(&mut self, received: Received, pause: Option<Duration>) -> Option<Work> {
         let Received {
-            mut items,
-            mut end,
-            bytes: _,
+            mut items, mut end, ..
         } = received;
-        for item in items.drain(..) {
+        let mut slow = None;
+        let mut drained = items.drain(..);
+        for item in drained.by_ref() {
             match self.handle_now(item) {
                 ControlFlow::Continue(None) => {}
-                ControlFlow::Continue(Some(slow)) => {
-                    if let ControlFlow::Break(why) = Box::pin(self.handle_slowly(slow)).await {
-                        end = Some(why);
-                        break;
-                    }
+                ControlFlow::Continue(found) => {
+                    slow = found;
+                    break;
                 }
                 ControlFlow::Break(why) => {
                     end = Some(why);
@@ -181,9 +223,60 @@ impl Session {
                 }
             }
         }
+        if slow.is_some() {
+            let left: VecDeque<_> = drained.collect();
+            super::give_back(items);
+            return Some(Work::Wait(Box::new(Rest {
+                slow,
+                items: left,
+                end,
+                pause,
+            })));
+        }
+        drop(drained);
         super::give_back(items);
         self.batch.flush();
-        end.map(Outcome::Over)
+        match (end, pause) {
+            (Some(end), _) => Some(Work::Over(Box::new(Outcome::Over(end)))),
+            (None, None) => None,
+            (None, pause) => Some(Work::Wait(Box::new(Rest {
+                slow,
+                items: VecDeque::new(),
+                end: None,
+                pause,
+            }))),
+        }
+    }
+
+    /// Goes on with what one read brought, waits where that is needed, then flushes once.
+    async fn handle_rest(&mut self, mut rest: Box<Rest>) -> Option<Box<Outcome>> {
+        let mut slow = rest.slow.take();
+        loop {
+            if let Some(slow) = slow.take()
+                && let ControlFlow::Break(why) = self.handle_slowly(slow).await
+            {
+                rest.end = Some(why);
+                break;
+            }
+            let Some(item) = rest.items.pop_front() else {
+                break;
+            };
+            match self.handle_now(item) {
+                ControlFlow::Continue(found) => slow = found,
+                ControlFlow::Break(why) => {
+                    rest.end = Some(why);
+                    break;
+                }
+            }
+        }
+        self.batch.flush();
+        if let Some(end) = rest.end.take() {
+            return Some(Box::new(Outcome::Over(end)));
+        }
+        if let Some(pause) = rest.pause {
+            self.pause(pause).await;
+        }
+        None
     }
 
     // ---- elements
@@ -456,7 +549,7 @@ impl Session {
             let failed = failed(StanzaCondition::ServiceUnavailable, None);
             return self.outlet.push_bytes(&failed, &mut self.batch);
         };
-        let wants_resume = matches!(element.attr("resume"), Some("true" | "1"));
+        let wants_resume = settings.buffer && matches!(element.attr("resume"), Some("true" | "1"));
         let resume_id = wants_resume.then(|| protocol::stream::secure_id().into_boxed_str());
         let mut enabled = String::from("<enabled xmlns='urn:xmpp:sm:3'");
         if let Some(id) = &resume_id {
@@ -582,12 +675,12 @@ impl Session {
         taker.send(self).err()
     }
 
-    /// The session is over: others are told, what was not acknowledged finds another way, and then the client is told.
-    /// So whoever logs in again at once finds everything where it belongs.
+    /// The session is over: others are told, what was not acknowledged finds another way, and then the client is told,
+    /// so whoever logs in again at once finds everything where it belongs.
     pub(super) async fn finish(mut self: Box<Self>, end: &End) {
         let outlet = self.outlet.clone();
         let is_heard = !matches!(end, End::Lost) && !outlet.has(Flag::Detached);
-        // From now on others find another way for what they have for this client.
+        // A stanza that was pushed behind the end of the stream would be lost.
         outlet.set(Flag::Closed);
         if is_heard {
             outlet.flush(&mut self.batch.settled);
@@ -596,6 +689,7 @@ impl Session {
         self.end(reason(end)).await;
         if is_heard {
             self.say_goodbye(end);
+            self.write_rest().await;
         }
         drop(self);
         if is_heard {
@@ -611,9 +705,19 @@ impl Session {
         let _in_time = tokio::time::timeout(WRITE_REST_TIMEOUT, written).await;
     }
 
+    /// The session cannot be resumed any more. A client that tries it may still be told what was handled.
+    fn forget_resumption(&self) {
+        let stale_h_secs = self.host.stream_management.and_then(|of| of.stale_h_secs);
+        let now = self.router.ledger.clock.now_secs();
+        let until = stale_h_secs.map(|secs| now.saturating_add(secs));
+        self.router
+            .resumable
+            .forget_session(&self.outlet, until, now);
+    }
+
     /// What has to happen at the end of a session, whatever became of its connection. Once.
     async fn end(&mut self, reason: &'static str) {
-        self.router.resumable.forget_session(&self.outlet);
+        self.forget_resumption();
         self.router.sessions.remove(&self.outlet);
         let kept = self.outlet.take_kept();
         if std::mem::take(&mut self.opened) {
@@ -724,7 +828,7 @@ impl Drop for Remains {
             ..
         } = &mut self.0;
         if !std::mem::replace(over, true) {
-            router.resumable.forget_session(outlet);
+            router.resumable.forget_session(outlet, None, 0);
             router.sessions.remove(outlet);
             router.ledger.remove(outlet.id());
             outlet.close();
@@ -757,16 +861,19 @@ fn own_target(session: &Session, stanza: &Stanza) -> Option<Target> {
     is_server.then_some(Target::Server)
 }
 
-fn with_stamp<T>(outlet: &SessionRef, lang: Option<&str>, f: impl FnOnce(&Stamp<'_>) -> T) -> T {
-    let jid = outlet.jid();
+fn with_stamp<T>(
+    router: &Router,
+    outlet: &SessionRef,
+    lang: Option<&str>,
+    f: impl FnOnce(&Stamp<'_>) -> T,
+) -> T {
+    // Whoever is on one of our domains: only we speak for them and for their archives.
     let is_ours = |by: &str| {
-        by == jid.domain()
-            || by == jid.bare_str()
-            || Jid::parse(by)
-                .is_ok_and(|by| by.as_str() == jid.domain() || by.as_str() == jid.bare_str())
+        let domain = by.rsplit_once('@').map_or(by, |(_, domain)| domain);
+        router.host(domain).is_some()
     };
     f(&Stamp {
-        from: jid.as_ref(),
+        from: outlet.jid().as_ref(),
         lang,
         is_ours: &is_ours,
     })

@@ -3,6 +3,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use daemon::config::Seconds;
 use protocol::{Element, Stanza, ns};
 use tokio::sync::{Notify, oneshot};
 
@@ -10,7 +11,9 @@ use crate::hooks::{
     Handle, Outcome, SessionClosed, Stage, UserSendIq, UserSendMessage, UserSendPresence,
 };
 use crate::outlet::{Flag, Order, SessionRef};
-use crate::testing::{Client, DOMAIN, Heard, TestNode, header, soon, until};
+use crate::testing::{
+    Client, DOMAIN, Heard, StaleH, StreamManagement, TestNode, header, soon, until,
+};
 
 /// As if its client had sent presence.
 fn make_available(session: &SessionRef) {
@@ -409,6 +412,60 @@ async fn a_node_that_leaves_tells_everybody_and_takes_nobody_in() {
     assert_eq!(late.stream_error().await, "system-shutdown");
     assert_eq!(later.stream_error().await, "system-shutdown");
     node.stop().await;
+}
+
+#[tokio::test]
+async fn who_comes_too_late_is_told_what_was_handled() {
+    let node = TestNode::start_with(|plan| {
+        plan.hosts[0].modules.stream_management = Some(StreamManagement {
+            resume_timeout: Seconds(0),
+            stale_h: StaleH {
+                enabled: true,
+                ..StaleH::default()
+            },
+            ..StreamManagement::default()
+        });
+    })
+    .await;
+    let mut romeo = node.client("romeo").await;
+    let id = romeo.enable().await;
+    romeo.chat("nobody@localhost", "1").await;
+    romeo.expect("message").await;
+    let jid = romeo.jid.clone();
+    romeo.cut();
+    until(|| node.find(&jid).is_none()).await;
+    let mut again = Client::logged_in(node.address, "romeo").await;
+    again
+        .send(&format!(
+            "<resume xmlns='urn:xmpp:sm:3' previd='{id}' h='1'/>"
+        ))
+        .await;
+    let failed = again.element().await;
+    assert_eq!((failed.name(), failed.attr("h")), ("failed", Some("1")));
+    again.bind("test").await;
+}
+
+#[tokio::test]
+async fn without_a_buffer_nothing_can_be_resumed() {
+    let node = TestNode::start_with(|plan| {
+        plan.hosts[0].modules.stream_management = Some(StreamManagement {
+            buffer: false,
+            ..StreamManagement::default()
+        });
+    })
+    .await;
+    let mut juliet = node.client("juliet").await;
+    let mut romeo = node.client("romeo").await;
+    for client in [&mut juliet, &mut romeo] {
+        client
+            .send("<enable xmlns='urn:xmpp:sm:3' resume='true'/>")
+            .await;
+        assert_eq!(client.expect("enabled").await.attr("id"), None);
+    }
+    juliet.chat(&romeo.jid, "1").await;
+    romeo.expect("message").await;
+    // Written to a client that is not waited for.
+    juliet.acknowledged(1).await;
 }
 
 /// Does what a test says.

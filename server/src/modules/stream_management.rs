@@ -15,12 +15,19 @@ pub fn needs(_config: &Config) -> Needs {
 
 /// Announces the feature.
 pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
+    let secs = |seconds: daemon::config::Seconds| {
+        u32::try_from(seconds.duration().as_secs()).unwrap_or(u32::MAX)
+    };
     start.made.stream_management = Some(StreamManagement {
+        buffer: config.buffer,
         buffer_max: config.outbox_max(),
         ack_freq: config.ack_freq,
         ack: config.ack,
-        resume_timeout_secs: u32::try_from(config.resume_timeout.duration().as_secs())
-            .unwrap_or(u32::MAX),
+        resume_timeout_secs: secs(config.resume_timeout),
+        stale_h_secs: config
+            .stale_h
+            .enabled
+            .then(|| secs(config.stale_h.geriatric)),
     });
     start.stream_feature(Element::new("sm", ns::STREAM_MANAGEMENT));
     Ok(())

@@ -36,7 +36,7 @@ pub async fn run(router: Arc<Router>) {
 }
 
 fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
-    if session.has(Flag::Detached) {
+    if session.has(Flag::Detached) || session.has(Flag::Closed) {
         return;
     }
     let (quiet, cut) = session.quiet_secs();
@@ -62,8 +62,8 @@ fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
 fn ask(router: &Router, session: &SessionRef, batch: &mut Batch) {
     let now = router.ledger.clock.now_ms();
     let mut request = Vec::new();
-    let managed = session.with_managed(|managed| managed.append_request(&mut request, now));
-    if managed.is_some() {
+    session.with_managed(|managed| managed.append_probe(&mut request, now));
+    if !request.is_empty() {
         return session.push_bytes(&request, batch);
     }
     let id = protocol::stream::secure_id();

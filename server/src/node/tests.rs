@@ -9,7 +9,7 @@ use super::*;
 use crate::hooks::{Error, Handle, OfflineMessage, Outcome, Stage};
 use crate::storage::Place;
 use crate::storage::in_flight::InFlight;
-use crate::testing::{TestNode, message};
+use crate::testing::{self, TestNode, message};
 
 /// An offline store that does as it is told.
 #[derive(Default)]
@@ -61,4 +61,24 @@ async fn a_row_is_deleted_when_its_stanza_is_stored_and_not_before() {
     recover(&node.router, &store).await.unwrap();
     assert!(store.list(10).await.unwrap().is_empty());
     assert_eq!(*handler.stored.lock(), ["1", "2"]);
+}
+
+#[tokio::test]
+async fn a_data_directory_belongs_to_one_node_at_a_time() {
+    let node = TestNode::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut plan = testing::plan(&dir);
+    plan.data_dir = node.dir().to_owned();
+    let Err(error) = Box::pin(Node::start(plan, Shutdown::new())).await else {
+        panic!("the first one has it");
+    };
+    assert!(error.to_string().contains("another node uses"), "{error}");
+    assert!(
+        node.dir().join(control::SOCKET_NAME).exists(),
+        "the first one's socket stays"
+    );
+    let first_dir = node.stop().await;
+    let mut plan = testing::plan(&dir);
+    plan.data_dir = first_dir.path().to_owned();
+    Box::pin(Node::start(plan, Shutdown::new())).await.unwrap();
 }

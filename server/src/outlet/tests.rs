@@ -6,16 +6,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::c2s::resume::Settings;
 use crate::receipts::Receipts;
-use crate::testing::{message, metrics, outlet, soon};
-
-const SETTINGS: Settings = Settings {
-    buffer_max: 100,
-    ack_freq: 1,
-    ack: true,
-    resume_timeout_secs: 600,
-};
+use crate::testing::{SETTINGS, message, metrics, outlet, soon};
 
 fn ledger() -> Arc<Ledger> {
     Ledger::new(metrics().ledger.clone())

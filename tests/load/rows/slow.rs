@@ -66,6 +66,7 @@ pub(crate) fn run(common: &Common, row: &Slow) -> Result<()> {
     watch.round_trips.clear();
     watch.worst_ns = 0;
     let before = server.user_memory_bytes()?;
+    crowd.restart_rest();
     let window = Window::open(&server)?;
     let seen = push.run(&mut crowd, &mut watch, &server)?;
     let used = window.close()?;

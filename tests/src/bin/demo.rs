@@ -181,6 +181,14 @@ fn holder_of_port(port: u16) -> Option<String> {
         .find_map(|path| listening_inode(path, port))?;
     let link = format!("socket:[{inode}]");
     for process in fs::read_dir("/proc").ok()?.flatten() {
+        let name = process.file_name();
+        // `self` and others lie there too.
+        let Some(id) = name
+            .to_str()
+            .filter(|name| name.bytes().all(|b| b.is_ascii_digit()))
+        else {
+            continue;
+        };
         let path = process.path();
         let Ok(files) = fs::read_dir(path.join("fd")) else {
             continue;
@@ -189,12 +197,8 @@ fn holder_of_port(port: u16) -> Option<String> {
             .flatten()
             .any(|file| fs::read_link(file.path()).is_ok_and(|target| target == Path::new(&link)))
         {
-            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
-            return Some(format!(
-                "{} (process {})",
-                name.trim(),
-                process.file_name().to_string_lossy()
-            ));
+            let program = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            return Some(format!("{} (process {id})", program.trim()));
         }
     }
     None
@@ -465,4 +469,28 @@ Meerkat is running on this machine.
   Stop         Ctrl-C
 "
     ))
+}
+
+#[cfg(test)]
+mod test {
+    use super::*;
+
+    #[test]
+    fn the_file_for_other_ports_says_what_a_node_without_a_file_does() {
+        let parsed = server::config::Config::parse(&config(PORTS), "demo.toml");
+        assert_eq!(parsed.unwrap(), server::config::Config::zero());
+    }
+
+    #[test]
+    fn who_holds_a_port_is_named() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let holder = holder_of_port(port).unwrap();
+        assert!(
+            holder.ends_with(&format!("(process {})", std::process::id())),
+            "{holder}"
+        );
+        drop(listener);
+        assert_eq!(holder_of_port(port), None);
+    }
 }

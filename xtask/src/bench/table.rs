@@ -242,11 +242,7 @@ impl Figures {
             self.verdict(line, ours).to_owned(),
         ];
         // Ours to the relay's, theirs to ours: both above one, as a rule.
-        let floor_key = line.reach.iter().find_map(|reach| match reach {
-            Reach::TimesRelay(_, key) => Some(*key),
-            _ => None,
-        });
-        let floor = self.median(Owner::Relay, floor_key.unwrap_or(line.key));
+        let floor = self.median(Owner::Relay, &floor_key(line.key));
         cells.push(match (ours, floor) {
             (Some(ours), Some(floor)) => format!("{} (we: {:.2} ×)", show(floor), ours / floor),
             (None, Some(floor)) => show(floor),
@@ -279,6 +275,15 @@ impl Figures {
         } else {
             "–"
         }
+    }
+}
+
+/// The relay's figure that one of ours is seen against: it has neither TLS nor acknowledgements.
+fn floor_key(key: &str) -> String {
+    match key.split(' ').collect::<Vec<_>>()[..] {
+        ["message" | "settled", _, in_flight] => format!("message plain {in_flight}"),
+        [what, "tls"] => format!("{what} plain"),
+        _ => key.to_owned(),
     }
 }
 
@@ -361,6 +366,14 @@ mod tests {
             "settled plain 8",
             "**no**",
         );
+    }
+
+    #[test]
+    fn the_relay_is_the_floor_of_encrypted_and_acknowledged_traffic_too() {
+        assert_eq!(floor_key("message tls 8"), "message plain 8");
+        assert_eq!(floor_key("settled plain 1"), "message plain 1");
+        assert_eq!(floor_key("login tls"), "login plain");
+        assert_eq!(floor_key("burst"), "burst");
     }
 
     #[test]

@@ -132,7 +132,11 @@ impl Negotiation<'_> {
         match self.take_over(&previd, h).await? {
             Some(session) => Ok(Step::Bound(session)),
             None => {
-                let failed = session::failed(StanzaCondition::ItemNotFound, None);
+                let router = &self.conn.router;
+                let account = self.account.as_ref().map_or("", |account| account.as_str());
+                let now = router.ledger.clock.now_secs();
+                let h = router.resumable.stale_h(&previd, account, now);
+                let failed = session::failed(StanzaCondition::ItemNotFound, h);
                 self.conn.send(&failed);
                 Ok(Step::Stay)
             }

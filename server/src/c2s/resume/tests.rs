@@ -2,13 +2,8 @@
 use protocol::{Element, Stanza, ns};
 
 use super::*;
+use crate::testing::SETTINGS;
 
-const SETTINGS: Settings = Settings {
-    buffer_max: 100,
-    ack_freq: 1,
-    ack: true,
-    resume_timeout_secs: 600,
-};
 /// Three stanzas before the wrap.
 const NEAR_WRAP: u32 = u32::MAX - 2;
 
@@ -206,4 +201,38 @@ fn a_client_with_too_many_unsettled_stanzas_is_not_read() {
     assert!(managed.is_congested());
     managed.settle(numbers[0]);
     assert!(!managed.is_congested());
+}
+
+#[test]
+fn without_a_buffer_stanzas_are_counted_and_not_kept() {
+    let settings = Settings {
+        buffer: false,
+        ..SETTINGS
+    };
+    let mut managed = Managed::new(settings, None);
+    for _ in 0..2 {
+        managed.count_sent();
+    }
+    let mut out = Vec::new();
+    managed.append_nonzas(&mut out, 0);
+    assert_eq!(out, b"<r xmlns='urn:xmpp:sm:3'/>");
+    assert_eq!(managed.acknowledge(1, |_| panic!("none is kept")), Ok(()));
+    let too_high = managed.acknowledge(3, |_| panic!("none is kept"));
+    assert_eq!(too_high, Err(HandledCountTooHigh { h: 3, sent: 2 }));
+    assert_eq!(managed.acknowledge(2, drop), Ok(()));
+    assert_eq!(managed.outbox_len(), 0);
+}
+
+#[test]
+fn who_is_never_asked_is_not_probed_either() {
+    for (ack, expected) in [(true, &b"<r xmlns='urn:xmpp:sm:3'/>"[..]), (false, b"")] {
+        let mut managed = Managed::new(Settings { ack, ..SETTINGS }, None);
+        managed.keep(kept(1));
+        let mut out = Vec::new();
+        managed.append_nonzas(&mut out, 0);
+        assert_eq!(out, expected);
+        out.clear();
+        managed.append_probe(&mut out, 0);
+        assert_eq!(out, expected);
+    }
 }
