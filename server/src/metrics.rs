@@ -131,6 +131,9 @@ impl HookMetrics {
 pub struct QueryMetrics {
     seconds: Family<Labels, Histogram>,
     failures: Family<Labels, Counter>,
+    /// Names of all statements, for tests that count them.
+    #[cfg(test)]
+    pub(crate) seen: parking_lot::Mutex<Vec<&'static str>>,
 }
 
 impl QueryMetrics {
@@ -139,6 +142,8 @@ impl QueryMetrics {
         self.seconds
             .get_or_create(&[("query", query)])
             .observe(took.as_secs_f64());
+        #[cfg(test)]
+        self.seen.lock().push(query);
         if !ok {
             self.failures.get_or_create(&[("query", query)]).inc();
         }
@@ -428,6 +433,8 @@ fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
     Arc::new(QueryMetrics {
         seconds: family,
         failures,
+        #[cfg(test)]
+        seen: parking_lot::Mutex::default(),
     })
 }
 

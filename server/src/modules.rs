@@ -25,6 +25,8 @@ pub mod ping;
 pub mod presence;
 pub mod roster;
 pub mod stream_management;
+#[cfg(test)]
+pub(crate) mod testing;
 
 pub use needs::{Need, Needs};
 

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::receipts::Receipts;
 use crate::testing::{SETTINGS, message, metrics, outlet, soon};
 
 fn ledger() -> Arc<Ledger> {
@@ -478,4 +479,120 @@ fn sizes() {
     assert!(size_of::<Outlet>() <= 320);
     assert!(size_of::<Kept>() <= 152);
     assert!(size_of::<Managed>() <= 192);
+}
+
+// ---- receipts
+
+fn push_with_receipt(
+    outlet: &SessionRef,
+    receipts: &Arc<Receipts>,
+    id: i64,
+    batch: &mut Batch,
+) -> bool {
+    let stanza = message("romeo@localhost/orchard", &id.to_string(), 10);
+    outlet.push_with_receipt(stanza, receipts.receipt(id), batch)
+}
+
+#[tokio::test]
+async fn a_receipt_is_taken_when_the_bytes_are_written_and_not_before() {
+    let ledger = ledger();
+    let (outlet, mut client) = bound(&ledger, 1).await;
+    let (receipts, mut batch) = (Receipts::new(), Batch::new(&ledger));
+    assert!(push_with_receipt(&outlet, &receipts, 7, &mut batch));
+    assert_eq!(receipts.progress().outstanding, 1);
+    batch.flush();
+    assert_eq!(receipts.progress().taken, [7]);
+    // Behind a full socket it waits for its turn.
+    let mut settled = Vec::new();
+    let filled = fill(&outlet, &mut settled);
+    assert!(push_with_receipt(&outlet, &receipts, 8, &mut batch));
+    batch.flush();
+    assert_eq!(receipts.progress().outstanding, 1);
+    let (_, ()) = tokio::join!(
+        read(&mut client, filled.len()),
+        soon(go_on(&outlet, &mut settled))
+    );
+    assert_eq!(receipts.progress().taken, [8]);
+}
+
+#[tokio::test]
+async fn a_receipt_comes_back_when_the_session_ends_before() {
+    let ledger = ledger();
+    let (outlet, _client) = bound(&ledger, 1).await;
+    let (receipts, mut batch, mut settled) = (Receipts::new(), Batch::new(&ledger), Vec::new());
+    fill(&outlet, &mut settled);
+    assert!(push_with_receipt(&outlet, &receipts, 1, &mut batch));
+    drop(outlet.take_kept());
+    assert_eq!(receipts.progress().returned, 1);
+    assert!(!push_with_receipt(&outlet, &receipts, 2, &mut batch));
+    let progress = receipts.progress();
+    assert_eq!((progress.returned, progress.outstanding), (1, 0));
+}
+
+#[tokio::test]
+async fn a_receipt_follows_a_session_that_moves_until_it_is_acknowledged() {
+    let ledger = ledger();
+    let (old, _lost) = bound(&ledger, 1).await;
+    let (new, _client) = bound(&ledger, 2).await;
+    let (receipts, mut batch) = (Receipts::new(), Batch::new(&ledger));
+    assert!(old.manage(Box::new(Managed::new(SETTINGS, None)), b"", &mut batch));
+    assert!(push_with_receipt(&old, &receipts, 1, &mut batch));
+    old.detach();
+    new.begin_install();
+    let handed = old.hand_over(&new);
+    assert!(push_with_receipt(&old, &receipts, 2, &mut batch));
+    new.install(handed, b"<resumed/>", &mut batch);
+    assert!(push_with_receipt(&old, &receipts, 3, &mut batch));
+    batch.flush();
+    assert_eq!(receipts.progress().outstanding, 3);
+    let mut done = Vec::new();
+    let acknowledged = new.with_managed(|managed| managed.acknowledge(2, |kept| done.push(kept)));
+    assert!(acknowledged.unwrap().is_ok());
+    done.into_iter()
+        .filter_map(|kept| kept.row)
+        .for_each(|row| ledger.row_done(row));
+    assert_eq!(receipts.progress().taken, [1, 2]);
+    drop(new.take_kept());
+    assert_eq!(receipts.progress().returned, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_moves_is_seen_as_it_was_all_the_time() {
+    let ledger = ledger();
+    let (old, _lost) = bound(&ledger, 1).await;
+    let (new, _client) = bound(&ledger, 2).await;
+    let mut batch = Batch::new(&ledger);
+    assert!(old.manage(Box::new(Managed::new(SETTINGS, None)), b"", &mut batch));
+    let presence = Arc::new(message("romeo@localhost", "1", 1));
+    old.set_presence(Some((presence.clone(), 3)));
+    old.set(Flag::Interested);
+    new.begin_install();
+    let handed = old.hand_over(&new);
+    let is_seen = |outlet: &SessionRef| {
+        outlet
+            .presence()
+            .is_some_and(|seen| Arc::ptr_eq(&seen, &presence))
+            && outlet.priority() == Some(3)
+            && outlet.has(Flag::Interested)
+    };
+    assert!(is_seen(&new) && is_seen(&old));
+    new.install(handed, b"<resumed/>", &mut batch);
+    new.set_presence(None);
+    assert!(
+        old.presence().is_none(),
+        "who still has the old one sees what holds"
+    );
+}
+
+#[tokio::test]
+async fn one_large_stanza_does_not_end_a_slow_session() {
+    let ledger = ledger();
+    let (outlet, _client) = bound(&ledger, 1).await;
+    let (mut batch, mut settled) = (Batch::new(&ledger), Vec::new());
+    fill(&outlet, &mut settled);
+    let large = || message("romeo@localhost/orchard", "1", 500_000);
+    assert!(push(&outlet, large(), None, &mut batch));
+    assert!(!outlet.has(Flag::Closed));
+    assert!(push(&outlet, large(), None, &mut batch));
+    assert!(outlet.has(Flag::Closed), "but not two of them");
 }

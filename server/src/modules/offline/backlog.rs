@@ -216,7 +216,7 @@ impl Drop for Backlog {
 
 /// The message as it is delivered: with the time at which it came, said by the account's domain (XEP-0203), unless
 /// that has said it already.
-fn to_stanza(message: &Message, domain: &str) -> Option<Stanza> {
+pub(super) fn to_stanza(message: &Message, domain: &str) -> Option<Stanza> {
     let mut element = Element::parse(message.stanza.as_bytes(), ns::CLIENT).ok()?;
     let is_ours =
         |child: &Element| child.is("delay", ns::DELAY) && child.attr("from") == Some(domain);
