@@ -16,62 +16,30 @@ Runs the stages in order and stops at the first that fails. With names, runs onl
 /// Seconds that the fuzzers get together in a run of all tests.
 const FUZZ_SECS: u64 = 60;
 
-struct Stage {
-    name: &'static str,
-    run: fn() -> Result<()>,
-}
+type Stage = fn() -> Result<()>;
 
 /// In the order of cost: what fails fast comes first. All stages that compile name the whole workspace: cargo unites
 /// the features of what is selected, and another selection would compile the dependencies again.
-const STAGES: &[Stage] = &[
-    Stage {
-        name: "install",
-        run: install,
-    },
-    Stage {
-        name: "fmt",
-        run: || run::check(run::cargo().args(["fmt", "--all", "--check"])),
-    },
-    Stage {
-        name: "tidy",
-        run: tidy::check_repository,
-    },
-    Stage {
-        name: "clippy",
-        run: clippy,
-    },
-    Stage {
-        name: "build",
-        run: build,
-    },
-    Stage {
-        name: "unit",
-        run: || run::check(cargo_test().args(["--lib", "--bins"])),
-    },
-    Stage {
-        name: "doc",
-        run: || run::check(cargo_test().arg("--doc")),
-    },
-    Stage {
-        name: "whole",
-        run: || run::check(cargo_test().args(["--test", "*"])),
-    },
-    Stage {
-        name: "interop",
-        run: interop,
-    },
-    Stage {
-        name: "demo",
-        run: demo,
-    },
-    Stage {
-        name: "fuzz",
-        run: || fuzz::all(Duration::from_secs(FUZZ_SECS)),
-    },
+const STAGES: &[(&str, Stage)] = &[
+    ("install", install),
+    ("fmt", fmt),
+    ("tidy", tidy::check_repository),
+    ("clippy", clippy),
+    ("build", build),
+    ("unit", unit),
+    ("doc", doc),
+    ("whole", whole),
+    ("interop", interop),
+    ("proof", proof),
+    ("demo", demo),
+    ("fuzz", || fuzz::all(Duration::from_secs(FUZZ_SECS))),
 ];
 
+/// Takes the whole machine for minutes, so it runs only by its name.
+const ONLY_WHEN_NAMED: &str = "proof";
+
 pub(crate) fn run(args: &[String]) -> Result<()> {
-    let names: Vec<&str> = STAGES.iter().map(|stage| stage.name).collect();
+    let names: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
     if args.iter().any(|arg| arg == "--help") {
         println!("{USAGE}\n\nStages: {}", names.join(", "));
         return Ok(());
@@ -84,19 +52,22 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     let began = Instant::now();
     let mut seconds = Vec::new();
-    for stage in STAGES
-        .iter()
-        .filter(|stage| args.is_empty() || args.iter().any(|arg| arg == stage.name))
-    {
-        println!("\n==== {}", stage.name);
+    for (name, stage) in STAGES {
+        let is_wanted = match args.is_empty() {
+            true => *name != ONLY_WHEN_NAMED,
+            false => args.iter().any(|arg| arg == name),
+        };
+        if !is_wanted {
+            continue;
+        }
+        println!("\n==== {name}");
         let stage_began = Instant::now();
-        let result = (stage.run)();
-        seconds.push((stage.name, stage_began.elapsed()));
+        let result = stage();
+        seconds.push((*name, stage_began.elapsed()));
         if let Err(error) = result {
             print_seconds(&seconds, began);
             return Err(error.context(format!(
-                "stage `{}` failed; again with `cargo xtask test {0}`",
-                stage.name
+                "stage `{name}` failed; again with `cargo xtask test {name}`"
             )));
         }
     }
@@ -113,26 +84,46 @@ fn print_seconds(seconds: &[(&str, Duration)], began: Instant) {
     println!("{:<10} {:>7.1}", "total", began.elapsed().as_secs_f64());
 }
 
+fn fmt() -> Result<()> {
+    run::check(run::cargo().args(["fmt", "--all", "--check"]))
+}
+
 fn clippy() -> Result<()> {
-    run::check(run::cargo().args([
-        "clippy",
-        "--workspace",
-        "--all-targets",
-        "--locked",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    let selection = ["clippy", "--workspace", "--all-targets", "--locked"];
+    run::check(run::cargo().args(selection).args(["--", "-D", "warnings"]))
 }
 
 fn build() -> Result<()> {
     run::check(run::cargo().args(["build", "--workspace", "--all-targets", "--locked"]))
 }
 
+/// Where `build` puts programs.
+fn programs() -> PathBuf {
+    run::target_dir().join("debug")
+}
+
 fn cargo_test() -> Command {
     let mut command = run::cargo();
     command.args(["test", "--workspace", "--locked"]);
     command
+}
+
+fn unit() -> Result<()> {
+    run::check(cargo_test().args(["--lib", "--bins"]))
+}
+
+fn doc() -> Result<()> {
+    run::check(cargo_test().arg("--doc"))
+}
+
+/// Tests of the whole system, and of crates from the outside.
+fn whole() -> Result<()> {
+    build()?;
+    run::check(
+        cargo_test()
+            .args(["--test", "*"])
+            .env("MEERKAT_BINARY", programs().join("meerkat")),
+    )
 }
 
 /// Other programs as clients. They count as slow tests, which run only when asked for.
@@ -145,10 +136,28 @@ fn interop() -> Result<()> {
     )
 }
 
+/// What has to run alone, because it measures the process or needs the machine for itself: it is marked `#[ignore]`.
+fn proof() -> Result<()> {
+    build()?;
+    run::check(
+        cargo_test()
+            .args([
+                "--lib",
+                "--test",
+                "*",
+                "--",
+                "--ignored",
+                "--test-threads",
+                "1",
+            ])
+            .env("MEERKAT_BINARY", programs().join("meerkat")),
+    )
+}
+
 /// The command of the README, with clients of ours that log in and talk.
 fn demo() -> Result<()> {
     build()?;
-    demo::check(&run::target_dir().join("debug"))
+    demo::check(&programs())
 }
 
 fn venv() -> PathBuf {
