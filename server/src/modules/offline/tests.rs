@@ -13,6 +13,7 @@ fn parse(xml: &str) -> Stanza {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one story from start to end")]
 fn what_somebody_may_want_to_see_later_is_kept() {
     use Fate::{Forget, Keep, Refuse};
     let states = "xmlns='http://jabber.org/protocol/chatstates'";
