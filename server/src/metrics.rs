@@ -206,6 +206,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Attempts to log in.
     pub logins: ByResult,
+    /// Logins refused since too many passwords waited to be hashed.
+    pub hashes_refused: Counter,
     /// TLS handshakes.
     pub tls_handshakes: ByResult,
     /// Unsettled stanzas and slow readers.
@@ -280,6 +282,11 @@ impl Metrics {
             ),
             connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
             logins: ByResult::register(registry, "xmpp_auth_logins_total", "Attempts to log in"),
+            hashes_refused: counter(
+                registry,
+                "xmpp_auth_hashes_refused_total",
+                "Logins refused because too many passwords waited to be hashed",
+            ),
             tls_handshakes: ByResult::register(
                 registry,
                 "xmpp_tls_handshakes_total",

@@ -8,12 +8,12 @@ use daemon::{Shutdown, Tasks};
 use monitoring::{Exporter, Readiness, Registry, State};
 use protocol::{JidRef, Kind};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 use transport::ListenOptions;
 
 use crate::access::AccessRules;
 use crate::api::control;
+use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
 use crate::c2s::handshakes::Handshakes;
 use crate::c2s::newcomers::Newcomers;
@@ -316,7 +316,7 @@ async fn start_hosts(
         .await?
         .into();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let hashing = Arc::new(Semaphore::new((cores / 2).max(1)));
+    let hashing = Arc::new(Hashing::new(cores));
     let mut hosts = Vec::with_capacity(plans.len());
     for plan in plans {
         let accounts = AccountStore::new(db.clone());

@@ -14,11 +14,11 @@ use protocol::{BareJid, Element, Stanza, ns};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use transport::{ListenOptions, Socket};
 
 use crate::access::AccessRules;
+use crate::auth::hashing::Hashing;
 use crate::auth::mechanisms::Mechanism;
 use crate::auth::{self, Auth};
 use crate::c2s::config::TlsMode;
@@ -226,7 +226,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
             plan.auth,
             AccountStore::new(db),
             Arc::new([0; 32]),
-            Arc::new(Semaphore::new(1)),
+            Arc::new(Hashing::new(1)),
         ),
         access: plan.access,
         stream_features: Vec::new(),

@@ -154,7 +154,7 @@ async fn hash(line: Line) -> Result<NewAccount, RegisterError> {
     let mut attempts = 0;
     let details = loop {
         match line.host.auth.new_details(&line.password).await {
-            Err(RegisterError::Auth(Error::Overloaded)) if attempts < HASH_ATTEMPTS_MAX => {
+            Err(RegisterError::Auth(Error::Overloaded(_))) if attempts < HASH_ATTEMPTS_MAX => {
                 attempts += 1;
             }
             details => break details?,
