@@ -323,6 +323,12 @@ impl Auth {
         Ok(details.map_err(Error::from)?)
     }
 
+    /// The turns of its password hashing, for tests.
+    #[cfg(test)]
+    pub(crate) fn hashing(&self) -> &Hashing {
+        &self.hashing
+    }
+
     /// The store behind it, for the admin interface.
     pub fn store(&self) -> &AccountStore {
         &self.store

@@ -161,6 +161,8 @@ pub struct LedgerMetrics {
     pub in_flight_rows: Counter,
     /// In-flight rows of an earlier run that were routed at the start.
     pub in_flight_recovered: Counter,
+    /// In-flight rows that stay for the next start, as their stanzas could neither be delivered nor stored.
+    pub in_flight_left: Counter,
 }
 
 /// Counters of the modules.
@@ -356,6 +358,11 @@ fn ledger(registry: &mut Registry) -> LedgerMetrics {
             registry,
             "xmpp_ledger_in_flight_recovered_total",
             "Stanzas of an earlier run that were routed at the start",
+        ),
+        in_flight_left: counter(
+            registry,
+            "xmpp_ledger_in_flight_left_total",
+            "Acknowledged stanzas that could neither be delivered nor stored and stay for the next start",
         ),
     }
 }

@@ -49,7 +49,7 @@ impl Hashing {
         done.await.map_err(|_| Overloaded)
     }
 
-    async fn turn(&self) -> Result<OwnedSemaphorePermit, Overloaded> {
+    pub(crate) async fn turn(&self) -> Result<OwnedSemaphorePermit, Overloaded> {
         if let Ok(turn) = self.turns.clone().try_acquire_owned() {
             return Ok(turn);
         }

@@ -2,17 +2,21 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 
 use daemon::config::Seconds;
+use protocol::sasl::encode_base64;
 use protocol::{Element, Stanza, ns};
 use tokio::sync::{Notify, oneshot};
 
+use crate::auth::hashing::HASHES_WAITING_MAX;
 use crate::hooks::{
     Handle, Outcome, SessionClosed, Stage, UserSendIq, UserSendMessage, UserSendPresence,
 };
 use crate::outlet::{Flag, Order, SessionRef};
+use crate::storage::accounts::{Credentials, NewAccount};
 use crate::testing::{
-    Client, DOMAIN, Heard, StaleH, StreamManagement, TestNode, header, soon, until,
+    Client, DOMAIN, Heard, PASSWORD, StaleH, StreamManagement, TestNode, header, soon, until,
 };
 
 /// As if its client had sent presence.
@@ -568,4 +572,46 @@ async fn a_session_whose_task_panics_ends_like_any_other() {
     assert_eq!(juliet.element().await.attr("type"), Some("error"));
     assert_eq!(handler.closed.load(Ordering::Relaxed), 1);
     assert_eq!(node.router.sessions.count(), 1);
+}
+
+/// Security case A12. The account is one of an operator who keeps plain passwords, so that SCRAM has to hash too.
+#[tokio::test]
+async fn a_login_is_refused_for_now_where_too_many_passwords_wait_to_be_hashed() {
+    let node = TestNode::start().await;
+    let host = node.router.host(DOMAIN).unwrap();
+    let plain = NewAccount {
+        username: "juliet".into(),
+        domain: DOMAIN.into(),
+        credentials: Credentials {
+            password: PASSWORD.into(),
+            pass_details: None,
+        },
+    };
+    host.auth.store().create_many(vec![plain]).await.unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut turns: Vec<_> = (0..HASHES_WAITING_MAX + (cores / 2).max(1))
+        .map(|_| Box::pin(host.auth.hashing().turn()))
+        .collect();
+    let mut held = Vec::new();
+    for turn in &mut turns {
+        let mut now = Context::from_waker(Waker::noop());
+        if let Poll::Ready(turn) = turn.as_mut().poll(&mut now) {
+            held.push(turn.unwrap());
+        }
+    }
+    let start = format!(
+        "<auth xmlns='{}' mechanism='SCRAM-SHA-1'>{}</auth>",
+        ns::SASL,
+        encode_base64(b"n,,n=juliet,r=abcdefghijkl")
+    );
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    client.send(&start).await;
+    let failure = client.element().await;
+    assert!(failure.is("failure", ns::SASL));
+    assert!(failure.child("temporary-auth-failure", ns::SASL).is_some());
+    assert_eq!(node.router.metrics.hashes_refused.get(), 1);
+    // The queue is gone, and the next attempt on the same stream succeeds.
+    drop((held, turns));
+    client.authenticate("juliet").await;
 }
