@@ -44,6 +44,12 @@ impl Clock {
         self.ms.load(Ordering::Relaxed)
     }
 
+    /// Lets time pass, for tests.
+    #[cfg(test)]
+    pub(crate) fn pass(&self, ms: u64) {
+        self.ms.fetch_add(ms, Ordering::Relaxed);
+    }
+
     /// Seconds since the node started.
     pub fn now_secs(&self) -> u32 {
         u32::try_from(self.now_ms() / 1_000).unwrap_or(u32::MAX)

@@ -61,7 +61,7 @@ impl Book {
     }
 
     fn pass(&self, ms: u64) {
-        self.ledger.clock.ms.fetch_add(ms, Ordering::Relaxed);
+        self.ledger.clock.pass(ms);
     }
 
     /// What `h` says to the sender.
