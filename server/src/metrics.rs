@@ -85,6 +85,32 @@ impl ByReason {
     }
 }
 
+/// What could not be read again on request.
+#[derive(Clone, Debug)]
+pub struct ReloadFailures {
+    /// The configuration file.
+    pub configuration: Counter,
+    /// The certificates of a listener.
+    pub certificates: Counter,
+}
+
+impl ReloadFailures {
+    fn register(registry: &mut Registry) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(
+            "xmpp_reload_failures_total",
+            "Files that could not be read again on request; what was read before stays in use",
+            &["what"],
+            family.clone(),
+        );
+        let of = |what| family.get_or_create(&[("what", what)]).clone();
+        Self {
+            configuration: of("configuration"),
+            certificates: of("certificates"),
+        }
+    }
+}
+
 /// Where something was rejected.
 #[derive(Clone, Copy, Debug)]
 pub enum Surface {
@@ -222,6 +248,8 @@ pub struct Metrics {
     pub queries: Arc<QueryMetrics>,
     /// Seconds until the first certificate expires; negative if it has.
     pub certificate_expiry: Gauge,
+    /// Files that could not be read again.
+    pub reload_failures: ReloadFailures,
     rejected: Family<PairLabels, Counter>,
 }
 
@@ -303,6 +331,7 @@ impl Metrics {
                 "xmpp_tls_certificate_remaining_seconds",
                 "Time until the first of our certificates expires; negative if it has",
             ),
+            reload_failures: ReloadFailures::register(registry),
             rejected: rejected(registry),
         })
     }

@@ -257,7 +257,10 @@ impl Certificates {
         {
             match tls.reload() {
                 Ok(reloaded) => info!(?reloaded, "certificates read again"),
-                Err(error) => error!(%error, "certificates stay as they were"),
+                Err(error) => {
+                    self.metrics.reload_failures.certificates.inc();
+                    error!(%error, "certificates stay as they were");
+                }
             }
         }
         self.note_expiry();
