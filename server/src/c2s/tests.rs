@@ -3,6 +3,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use daemon::config::Seconds;
 use protocol::sasl::encode_base64;
@@ -13,6 +14,7 @@ use crate::auth::hashing::HASHES_WAITING_MAX;
 use crate::hooks::{
     Handle, Outcome, SessionClosed, Stage, UserSendIq, UserSendMessage, UserSendPresence,
 };
+use crate::node::plan::BYTES_BEFORE_LOGIN_MAX;
 use crate::outlet::{Flag, Order, SessionRef};
 use crate::storage::accounts::{Credentials, NewAccount};
 use crate::testing::{
@@ -614,4 +616,83 @@ async fn a_login_is_refused_for_now_where_too_many_passwords_wait_to_be_hashed()
     // The queue is gone, and the next attempt on the same stream succeeds.
     drop((held, turns));
     client.authenticate("juliet").await;
+}
+
+/// Security case R02: of two who bind the same resource at the same moment one has it in the end, and the other is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r02_of_two_who_bind_a_resource_at_once_one_stays() {
+    let node = TestNode::start().await;
+    node.register("romeo").await;
+    for _ in 0..50 {
+        let (mut one, mut other) = tokio::join!(
+            Client::logged_in(node.address, "romeo"),
+            Client::logged_in(node.address, "romeo"),
+        );
+        tokio::join!(one.bind("home"), other.bind("home"));
+        assert_eq!(one.jid, other.jid);
+        let (loser, mut winner) = tokio::select! {
+            error = one.stream_error() => (error, other),
+            error = other.stream_error() => (error, one),
+        };
+        assert_eq!(loser, "conflict");
+        let to_itself = winner.jid.clone();
+        winner.chat(&to_itself, "1").await;
+        assert_eq!(winner.element().await.attr("id"), Some("1"));
+        assert_eq!(node.router.sessions.count(), 1);
+        winner.send("</stream:stream>").await;
+        assert!(matches!(winner.next().await, Heard::Close));
+    }
+}
+
+/// What a client may send before its login is limited as a whole, so that no shaper is needed for it.
+#[tokio::test]
+async fn a_flood_before_the_login_ends_the_stream() {
+    let node = TestNode::start().await;
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    client.send(&" ".repeat(BYTES_BEFORE_LOGIN_MAX + 1)).await;
+    assert_eq!(client.stream_error().await, "policy-violation");
+    // Up to the limit it is a sign of life.
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    client.send(&" ".repeat(BYTES_BEFORE_LOGIN_MAX / 2)).await;
+    node.register("romeo").await;
+    client.authenticate("romeo").await;
+}
+
+/// Security cases X18 and 4.1: who has used up its rate is not read for a while, and hears all the same.
+#[tokio::test]
+async fn a_client_over_its_rate_is_not_read_for_a_while_and_goes_on_hearing() {
+    const RATE: u32 = 20_000;
+    let node =
+        TestNode::start_with(|plan| plan.listeners[0].settings.shaper_rate = Some(RATE)).await;
+    let mut juliet = node.client("juliet").await;
+    let mut romeo = node.client("romeo").await;
+    let (from_romeo, from_juliet) = (juliet.jid.clone(), romeo.jid.clone());
+    // Four seconds are saved up, and two more seconds' worth is sent.
+    let body = "x".repeat(10_000);
+    let flood: String = (0..12)
+        .map(|id| format!("<message to='{from_romeo}' id='{id}'><body>{body}</body></message>"))
+        .collect();
+    let began = tokio::time::Instant::now();
+    let (flooded, ()) = tokio::join!(
+        async {
+            let mut last = juliet.expect("message").await;
+            while last.attr("id") != Some("11") {
+                last = juliet.expect("message").await;
+            }
+            began.elapsed()
+        },
+        romeo.send(&flood)
+    );
+    romeo
+        .send("<iq type='get' id='late'><query xmlns='urn:unknown'/></iq>")
+        .await;
+    juliet.chat(&from_juliet, "meanwhile").await;
+    assert_eq!(romeo.element().await.attr("id"), Some("meanwhile"));
+    let heard = began.elapsed();
+    assert_eq!(romeo.element().await.attr("id"), Some("late"));
+    let debt = Duration::from_secs(1);
+    assert!(began.elapsed() >= debt, "read after {:?}", began.elapsed());
+    assert!(heard < began.elapsed() && flooded <= heard);
 }
