@@ -31,7 +31,9 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
 pub(crate) use crate::modules::config::{StaleH, StreamManagement};
-use crate::node::{HostPlan, ListenerPlan, Node, NodePlan, drain};
+pub(crate) use crate::node::HostPlan;
+pub(crate) use crate::node::plan::BYTES_BEFORE_LOGIN_MAX;
+use crate::node::{ListenerPlan, Node, NodePlan, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;
 use crate::storage::accounts::AccountStore;
@@ -160,7 +162,7 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
                 allowed_methods: None,
                 shaper_rate: None,
                 backwards_compatible_session: true,
-                bytes_before_login_max: 64 * 1024,
+                bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
                 connections_max: 1_000,
             },
         }],

@@ -14,11 +14,11 @@ use crate::auth::hashing::HASHES_WAITING_MAX;
 use crate::hooks::{
     Handle, Outcome, SessionClosed, Stage, UserSendIq, UserSendMessage, UserSendPresence,
 };
-use crate::node::plan::BYTES_BEFORE_LOGIN_MAX;
 use crate::outlet::{Flag, Order, SessionRef};
 use crate::storage::accounts::{Credentials, NewAccount};
 use crate::testing::{
-    Client, DOMAIN, Heard, PASSWORD, StaleH, StreamManagement, TestNode, header, soon, until,
+    BYTES_BEFORE_LOGIN_MAX, Client, DOMAIN, Heard, PASSWORD, StaleH, StreamManagement, TestNode,
+    header, soon, until,
 };
 
 /// As if its client had sent presence.

@@ -6,9 +6,8 @@ use super::ModulesConfig;
 use super::roster::store::RosterStore;
 use super::roster::subscription::SubscriptionType::{Subscribe, Subscribed};
 use crate::access::{AccessClause, AccessRules, AccessValue, AclConfig};
-use crate::node::HostPlan;
 use crate::storage::{Db, Options, Place};
-use crate::testing::{Client, DOMAIN, TestNode, soon};
+use crate::testing::{Client, DOMAIN, HostPlan, TestNode, soon};
 
 /// A node with all modules.
 pub(crate) struct ChatNode {

@@ -133,9 +133,10 @@ fn refused(name: &str, attributes: &str, bytes: usize) -> Result<String, StreamE
                 let Item::Element(frame) = item else { continue };
                 told.push(match frame.to_stanza(&stamp) {
                     Ok(_) => frame.name().to_owned(),
-                    Err(refused) => refused.reply.map_or("nothing".to_owned(), |reply| {
-                        String::from_utf8(reply.bytes().to_vec()).unwrap()
-                    }),
+                    Err(refused) => refused.reply.map_or_else(
+                        || "nothing".to_owned(),
+                        |reply| String::from_utf8(reply.bytes().to_vec()).unwrap(),
+                    ),
                 });
             }
         }
