@@ -696,3 +696,24 @@ async fn a_client_over_its_rate_is_not_read_for_a_while_and_goes_on_hearing() {
     assert!(began.elapsed() >= debt, "read after {:?}", began.elapsed());
     assert!(heard < began.elapsed() && flooded <= heard);
 }
+
+/// Security case N16: a port has so many connections and no more, and a place that is given up is free.
+#[tokio::test]
+async fn n16_a_port_has_as_many_connections_as_it_may_have() {
+    let node = TestNode::start_with(|plan| plan.listeners[0].settings.connections_max = 2).await;
+    let mut first = Client::dial(node.address).await;
+    first.open().await;
+    let mut second = Client::dial(node.address).await;
+    second.open().await;
+    let mut third = Client::dial(node.address).await;
+    assert!(matches!(third.next().await, Heard::End));
+    // Those who are there go on.
+    node.register("romeo").await;
+    first.authenticate("romeo").await;
+    second.send("</stream:stream>").await;
+    assert!(matches!(second.next().await, Heard::Close));
+    drop(second);
+    until(|| node.router.metrics.connections.get() == 1).await;
+    let mut next = Client::dial(node.address).await;
+    next.open().await;
+}
