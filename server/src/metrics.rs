@@ -176,6 +176,19 @@ impl QueryMetrics {
     }
 }
 
+/// Counters of logins.
+#[derive(Clone, Debug)]
+pub struct LoginMetrics {
+    /// Attempts to log in.
+    pub attempts: ByResult,
+    /// Passwords that were tried later, since others had failed for the account.
+    pub guesses_delayed: Counter,
+    /// Passwords that were not tried at all, since too many had failed for the account or from the address.
+    pub guesses_refused: Counter,
+    /// Logins refused since too many passwords waited to be hashed.
+    pub hashes_refused: Counter,
+}
+
 /// Counters of unsettled stanzas and slow readers.
 #[derive(Clone, Debug)]
 pub struct LedgerMetrics {
@@ -232,10 +245,8 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
-    /// Attempts to log in.
-    pub logins: ByResult,
-    /// Logins refused since too many passwords waited to be hashed.
-    pub hashes_refused: Counter,
+    /// Logins.
+    pub logins: LoginMetrics,
     /// TLS handshakes.
     pub tls_handshakes: ByResult,
     /// Unsettled stanzas and slow readers.
@@ -311,12 +322,7 @@ impl Metrics {
                 "Connections accepted from clients",
             ),
             connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
-            logins: ByResult::register(registry, "xmpp_auth_logins_total", "Attempts to log in"),
-            hashes_refused: counter(
-                registry,
-                "xmpp_auth_hashes_refused_total",
-                "Logins refused because too many passwords waited to be hashed",
-            ),
+            logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
                 "xmpp_tls_handshakes_total",
@@ -364,6 +370,27 @@ fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {
         family.clone(),
     );
     family
+}
+
+fn logins(registry: &mut Registry) -> LoginMetrics {
+    LoginMetrics {
+        attempts: ByResult::register(registry, "xmpp_auth_logins_total", "Attempts to log in"),
+        guesses_delayed: counter(
+            registry,
+            "xmpp_auth_guesses_delayed_total",
+            "Passwords that were tried later because others had failed for the account",
+        ),
+        guesses_refused: counter(
+            registry,
+            "xmpp_auth_guesses_refused_total",
+            "Passwords not tried because too many had failed for the account or from the address",
+        ),
+        hashes_refused: counter(
+            registry,
+            "xmpp_auth_hashes_refused_total",
+            "Logins refused because too many passwords waited to be hashed",
+        ),
+    }
 }
 
 fn ledger(registry: &mut Registry) -> LedgerMetrics {

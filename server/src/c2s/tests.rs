@@ -612,7 +612,7 @@ async fn a_login_is_refused_for_now_where_too_many_passwords_wait_to_be_hashed()
     let failure = client.element().await;
     assert!(failure.is("failure", ns::SASL));
     assert!(failure.child("temporary-auth-failure", ns::SASL).is_some());
-    assert_eq!(node.router.metrics.hashes_refused.get(), 1);
+    assert_eq!(node.router.metrics.logins.hashes_refused.get(), 1);
     // The queue is gone, and the next attempt on the same stream succeeds.
     drop((held, turns));
     client.authenticate("juliet").await;
@@ -716,4 +716,33 @@ async fn n16_a_port_has_as_many_connections_as_it_may_have() {
     until(|| node.router.metrics.connections.get() == 1).await;
     let mut next = Client::dial(node.address).await;
     next.open().await;
+}
+
+/// Security case A11: who waits for a turn holds up nothing, not even the end of the node.
+#[tokio::test]
+async fn a11_a_guesser_who_waits_hears_that_it_has_to_go() {
+    let node = TestNode::start().await;
+    let account = node.register("juliet").await;
+    let loopback = node.address.ip();
+    for _ in 0..20 {
+        node.router.throttle.failed(account.as_str(), loopback);
+    }
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    let sasl = ns::SASL;
+    let first = encode_base64(b"n,,n=juliet,r=abcdefghijkl");
+    client
+        .send(&format!(
+            "<auth xmlns='{sasl}' mechanism='SCRAM-SHA-1'>{first}</auth>"
+        ))
+        .await;
+    assert_eq!(client.element().await.name(), "challenge");
+    let guess = encode_base64(b"c=biws,r=abcdefghijkl,p=AAAA");
+    client
+        .send(&format!("<response xmlns='{sasl}'>{guess}</response>"))
+        .await;
+    until(|| node.router.metrics.logins.guesses_delayed.get() == 1).await;
+    node.shutdown.begin();
+    assert_eq!(client.stream_error().await, "system-shutdown");
+    soon(node.running).await.unwrap();
 }

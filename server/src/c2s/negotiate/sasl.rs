@@ -1,4 +1,6 @@
 //! SASL on a client stream (RFC 6120 section 6).
+use std::convert::Infallible;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::sasl::{ChannelBinding, ScramServer, decode_base64, plain};
@@ -159,7 +161,7 @@ impl Negotiation<'_> {
             Err(_) => None,
         };
         if account.is_some() && self.conn.router.throttle.refuses(self.conn.peer) {
-            return Ok(Err(SaslFailure::TemporaryAuthFailure));
+            return Ok(Err(self.too_many_failures()));
         }
         let keys = match host
             .auth
@@ -204,9 +206,14 @@ impl Negotiation<'_> {
         let router = self.conn.router.clone();
         let (peer, began) = (self.conn.peer, Instant::now());
         self.conn.batch.flush();
+        let waits = async {
+            router.metrics.logins.guesses_delayed.inc();
+            std::future::pending::<Infallible>().await
+        };
         let is_admitted = tokio::select! {
             biased;
             is_admitted = router.throttle.turn(account.as_str(), peer) => is_admitted,
+            never = waits => match never {},
             error = router.leaving.begun() => return Err(End::Ordered(error, "drained")),
             end = self.conn.ended() => return Err(end),
         };
@@ -215,8 +222,13 @@ impl Negotiation<'_> {
         Ok(if is_admitted {
             Ok(())
         } else {
-            Err(SaslFailure::TemporaryAuthFailure)
+            Err(self.too_many_failures())
         })
+    }
+
+    fn too_many_failures(&self) -> SaslFailure {
+        self.conn.router.metrics.logins.guesses_refused.inc();
+        SaslFailure::TemporaryAuthFailure
     }
 
     fn refuse(&self, account: &BareJid) -> Attempted {
@@ -250,7 +262,7 @@ impl Negotiation<'_> {
             let throttle = &self.conn.router.throttle;
             throttle.succeeded(account.as_str(), self.conn.peer);
         }
-        self.conn.router.metrics.logins.ok.inc();
+        self.conn.router.metrics.logins.attempts.ok.inc();
         tracing::debug!(mechanism = mechanism.name(), "logged in");
         self.account = Some(account);
         self.handshake = None;
@@ -260,7 +272,7 @@ impl Negotiation<'_> {
 
     /// Tells the client; it may try again on the same stream a few times.
     pub(super) fn fail_login(&mut self, failure: SaslFailure) -> Result<Step, End> {
-        self.conn.router.metrics.logins.failed.inc();
+        self.conn.router.metrics.logins.attempts.failed.inc();
         let mut out = Vec::new();
         failure.write(&mut out);
         self.conn.send(&out);
@@ -276,7 +288,7 @@ impl Negotiation<'_> {
     fn unavailable(&self, error: &auth::Error) -> SaslFailure {
         match error {
             // Strangers bring this about at will.
-            auth::Error::Overloaded(_) => _ = self.conn.router.metrics.hashes_refused.inc(),
+            auth::Error::Overloaded(_) => _ = self.conn.router.metrics.logins.hashes_refused.inc(),
             auth::Error::Storage(error) => tracing::error!(%error, "credentials could not be read"),
         }
         SaslFailure::TemporaryAuthFailure
