@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use daemon::config::EXIT_CONFIG;
-use daemon::logs::{Format, Logs};
+use daemon::logs::{Format, LIFECYCLE, Logs};
 use daemon::{Reloads, Shutdown};
 use tracing::{error, info, warn};
 
@@ -29,7 +29,7 @@ pub struct Start {
     pub config: Option<PathBuf>,
     /// Overrides the data directory.
     pub data_dir: Option<PathBuf>,
-    /// Logs as JSON.
+    /// Logs as JSON, whatever the configuration says.
     pub log_json: bool,
 }
 
@@ -88,7 +88,7 @@ fn try_node(start: &Start) -> Result<(), Failure> {
     let format = if start.log_json {
         Format::Json
     } else {
-        Format::Text
+        config.general.log_format
     };
     let logs = daemon::logs::init(config.general.loglevel, format)
         .map_err(|error| Failure::other("logs", &error))?;
@@ -122,7 +122,7 @@ async fn serve(config: &Config, file: Option<&Path>, logs: &Logs) -> Result<(), 
         () = node.run() => {}
         () = reload => {}
     }
-    info!("stopped");
+    info!(target: LIFECYCLE, "stopped");
     Ok(())
 }
 
@@ -177,13 +177,13 @@ fn raise_limits() {
 
 fn announce(node: &Node, config: &Config) {
     for address in &node.clients {
-        info!(%address, "clients are served");
+        info!(target: LIFECYCLE, %address, "clients are served");
     }
     if let Some(address) = node.metrics {
-        info!(%address, "metrics are served");
+        info!(target: LIFECYCLE, %address, "metrics are served");
     }
     if node.clients.is_empty() {
         error!("no listener for clients is configured");
     }
-    info!(data_dir = %config.general.data_dir.display(), "ready");
+    info!(target: LIFECYCLE, data_dir = %config.general.data_dir.display(), "ready");
 }
