@@ -48,7 +48,7 @@ pub struct Target {
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
     running: Running,
-    _directory: Directory,
+    directory: Directory,
 }
 
 enum Running {
@@ -83,6 +83,15 @@ impl Target {
     /// The port where STARTTLS is required, if the server can have one beside the others.
     pub fn starttls_required(&self) -> Option<SocketAddr> {
         self.c2s_starttls
+    }
+
+    /// The self-signed certificate that clients are shown, in PEM.
+    pub fn certificate(&self) -> PathBuf {
+        let name = match self.running {
+            Running::Node { .. } => "self-signed-cert.pem",
+            Running::Process { .. } => "cert.pem",
+        };
+        self.directory.path.join(name)
     }
 
     /// Where a client of this kind connects.
@@ -160,7 +169,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
         running: Running::Node { shutdown, run },
-        _directory: directory,
+        directory,
     })
 }
 
@@ -208,7 +217,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s_tls,
         c2s_starttls: None,
         running: Running::Process { _process: process },
-        _directory: directory,
+        directory,
     })
 }
 
