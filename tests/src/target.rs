@@ -120,6 +120,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_presence", ""),
     ("mod_offline", ""),
     ("mod_ping", ""),
+    ("mod_disco", ""),
     ("mod_stream_management", ""),
 ];
 
