@@ -1,6 +1,8 @@
 """Two slixmpp clients do what people do: log in over STARTTLS with SCRAM, become contacts, see each other's presence,
-chat both ways, lose the network and resume (XEP-0198).
+chat both ways, lose the network and resume (XEP-0198). One has TLS 1.3, the other, as on an older system, 1.2.
 """
+
+import ssl
 
 import person
 
@@ -60,6 +62,8 @@ async def leave(romeo, juliet):
 async def run(args):
     romeo = person.Person(f"romeo@{args.domain}/orchard", args)
     juliet = person.Person(f"juliet@{args.domain}/balcony", args)
+    # Binds by `tls-unique` there, which no server should offer any more, and has to get along without.
+    juliet.ssl_context.maximum_version = ssl.TLSVersion.TLSv1_2
     await romeo.log_in(args.host, args.port)
     await juliet.log_in(args.host, args.port)
     print("logged in over STARTTLS")

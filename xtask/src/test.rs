@@ -41,7 +41,10 @@ const ONLY_WHEN_NAMED: &str = "proof";
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let names: Vec<&str> = STAGES.iter().map(|(name, _)| *name).collect();
     if args.iter().any(|arg| arg == "--help") {
-        println!("{USAGE}\n\nStages: {}", names.join(", "));
+        println!(
+            "{USAGE}\n\nStages: {}\n`{ONLY_WHEN_NAMED}` takes the whole machine for minutes, and runs only by its name.",
+            names.join(", ")
+        );
         return Ok(());
     }
     if let Some(unknown) = args.iter().find(|arg| !names.contains(&arg.as_str())) {

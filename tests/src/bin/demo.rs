@@ -45,7 +45,11 @@ const ACCOUNTS: [(&str, &str); 2] = [("romeo", "balcony-scene"), ("juliet", "nig
 
 /// Starts a node with two accounts and says how to connect to it.
 #[derive(Parser)]
-#[command(name = "cargo xtask demo")]
+#[command(
+    name = "cargo xtask demo",
+    override_usage = "cargo xtask demo [--release] [OPTIONS]",
+    after_help = "--release builds with optimizations, which takes minutes the first time."
+)]
 struct Flags {
     /// Where the built programs are.
     #[arg(long, value_name = "DIR", hide = true)]
@@ -132,12 +136,22 @@ fn prepare_directory(flags: &Flags) -> Result<PathBuf> {
     };
     let directory = flags.data_dir.clone().unwrap_or_else(|| name.into());
     if (flags.check || flags.fresh) && directory.exists() {
+        ensure!(
+            is_of_a_demo(&directory)?,
+            "{} is not of a demo, and is not removed for one",
+            directory.display()
+        );
         fs::remove_dir_all(&directory)
             .with_context(|| format!("cannot remove {}", directory.display()))?;
     }
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory)
+}
+
+/// Whether nothing is lost with a directory: an earlier demo wrote its log there, or it is empty.
+fn is_of_a_demo(directory: &Path) -> Result<bool> {
+    Ok(log_path(directory).is_file() || fs::read_dir(directory)?.next().is_none())
 }
 
 /// The ports of the flags, else the usual ones. A check takes others by itself when they are taken; a person is told.
@@ -532,6 +546,18 @@ mod test {
     fn the_file_for_other_ports_says_what_a_node_without_a_file_does() {
         let parsed = server::config::Config::parse(&config(PORTS), "demo.toml");
         assert_eq!(parsed.unwrap(), server::config::Config::zero());
+    }
+
+    #[test]
+    fn only_the_directory_of_a_demo_is_removed() {
+        let directory = std::env::temp_dir().join(format!("demo-test-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        assert!(is_of_a_demo(&directory).unwrap());
+        fs::write(directory.join("letters"), "").unwrap();
+        assert!(!is_of_a_demo(&directory).unwrap());
+        fs::write(log_path(&directory), "").unwrap();
+        assert!(is_of_a_demo(&directory).unwrap());
+        fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]
