@@ -112,6 +112,21 @@ class Person:
         self.until(f"presence available {self.jid}")
         assert self.client.resumeable, f"{self.jid} has no session that could be resumed"
 
+    def discover(self):
+        """Gajim asks for this first, and goes no further without an answer."""
+        answers = []
+
+        # Tasks hold their callbacks weakly: this one must have a name.
+        def take(task):
+            answers.append(task.finish())
+
+        for jid, kind in (self.client.domain, "server"), (self.jid, "account"):
+            answers.clear()
+            self.client.get_module("Discovery").disco_info(jid, callback=take)
+            self.until(f"what {jid} is", lambda: answers)
+            kinds = [identity.category for identity in answers[0].identities]
+            assert kind in kinds, f"{jid} is {kinds}"
+
     def subscribe(self, kind, to):
         self.client.send_stanza(Presence(to=to.jid, typ=kind))
 
@@ -186,6 +201,7 @@ def talk(args):
     juliet = Person("juliet", args, args.tls_port, ConnectionType.DIRECT_TLS)
     for one in romeo, juliet:
         one.log_in()
+        one.discover()
         assert one.client.is_stream_secure
     print("logged in")
     become_contacts(romeo, juliet)
