@@ -30,6 +30,10 @@ pub struct Book {
 #[derive(Default)]
 struct Pages {
     messages: Vec<Message>,
+    /// How many of them are acknowledged.
+    acked: usize,
+    /// How many of these are missing.
+    missing: usize,
     /// Which boot of the node this is.
     boot: usize,
     bounces: usize,
@@ -111,7 +115,9 @@ impl Book {
 
     /// The sender saw an acknowledgement.
     pub fn acknowledged(&self, number: usize) {
-        self.pages.lock().messages[number].acked = true;
+        let mut pages = self.pages.lock();
+        pages.change(number, |message| message.acked = true);
+        drop(pages);
         self.changed.notify_waiters();
     }
 
@@ -128,7 +134,7 @@ impl Book {
             }
         };
         if message.attr("type") == Some("error") {
-            pages.messages[number].bounced = true;
+            pages.change(number, |message| message.bounced = true);
             pages.bounces += 1;
             return None;
         }
@@ -197,20 +203,27 @@ impl Book {
 
     /// Waits until every acknowledged message has arrived, and returns what is missing after all this time.
     pub async fn settle(&self, wait: Duration) -> Vec<String> {
-        let settled = async {
-            loop {
-                let changed = self.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if self.missing().is_empty() {
-                    return;
-                }
-                changed.await;
-            }
-        };
+        let settled = self.wait_until(|pages| pages.missing == 0);
         match tokio::time::timeout(wait, settled).await {
             Ok(()) => Vec::new(),
             Err(_) => self.missing(),
+        }
+    }
+
+    /// Waits until so many messages are acknowledged, however long it takes.
+    pub async fn wait_until_acked(&self, count: usize) {
+        self.wait_until(|pages| pages.acked >= count).await;
+    }
+
+    async fn wait_until(&self, is_true: impl Fn(&Pages) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if is_true(&self.pages.lock()) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -225,7 +238,7 @@ impl Book {
         let count = |is: fn(&&Message) -> bool| pages.messages.iter().filter(is).count();
         Totals {
             sent: pages.messages.len(),
-            acked: count(|message| message.acked),
+            acked: pages.acked,
             arrived: count(|message| !message.arrivals.is_empty()),
             arrived_unacked: count(|message| !message.acked && !message.arrivals.is_empty()),
             copies: pages.copies,
@@ -236,6 +249,16 @@ impl Book {
 }
 
 impl Pages {
+    /// All changes go through here that may change how many are acknowledged or missing.
+    fn change(&mut self, number: usize, change: impl FnOnce(&mut Message)) {
+        let message = &mut self.messages[number];
+        self.acked -= usize::from(message.acked);
+        self.missing -= usize::from(message.is_missing());
+        change(message);
+        self.acked += usize::from(message.acked);
+        self.missing += usize::from(message.is_missing());
+    }
+
     /// The number of a message that is as it was sent.
     fn identify(&self, account: &str, message: &Element) -> Result<usize, String> {
         let id = message.attr("id").and_then(|id| id.strip_prefix('m'));
@@ -266,8 +289,7 @@ impl Pages {
     }
 
     fn arrive(&mut self, number: usize) {
-        let boot = self.boot;
-        let message = &mut self.messages[number];
+        let message = &self.messages[number];
         if !message.arrivals.is_empty() {
             if message.is_single {
                 self.repeats += 1;
@@ -275,10 +297,11 @@ impl Pages {
                 self.copies += 1;
             }
         }
-        message.arrivals.push(Arrival {
-            boot,
+        let arrival = Arrival {
+            boot: self.boot,
             confirmed: None,
-        });
+        };
+        self.change(number, |message| message.arrivals.push(arrival));
     }
 
     /// A receiver acknowledges a message once, and once more for each time that the node was ended while it was in
