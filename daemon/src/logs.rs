@@ -39,7 +39,7 @@ pub enum Level {
     Critical,
     /// A person must act.
     Error,
-    /// The daemon recovered by itself.
+    /// The daemon recovered by itself; and how its start and its stop go.
     #[default]
     Warning,
     /// As `info`.
@@ -72,9 +72,19 @@ impl Level {
             _ => ours.min(LevelFilter::WARN),
         };
         let quiet = TALKATIVE_LIBRARIES.iter().map(|target| (*target, theirs));
-        Targets::new().with_default(ours).with_targets(quiet)
+        let lifecycle = match self {
+            Self::Warning => LevelFilter::INFO,
+            _ => ours,
+        };
+        Targets::new()
+            .with_default(ours)
+            .with_targets(quiet)
+            .with_target(LIFECYCLE, lifecycle)
     }
 }
+
+/// The target of what an operator waits for while the daemon starts or stops: logged at [`Level::Warning`] too.
+pub const LIFECYCLE: &str = "lifecycle";
 
 /// Libraries that log each of their steps below `warn`.
 const TALKATIVE_LIBRARIES: [&str; 8] = [
@@ -211,6 +221,25 @@ mod tests {
         info!("i");
         debug!("d");
         trace!("t");
+    }
+
+    #[test]
+    fn start_and_stop_are_told_from_warning_on() {
+        let told = |level: Level| {
+            let captured = Captured::default();
+            let lines = captured.clone();
+            let (layer, _handle) = layer::<Registry, _>(level, Format::Text, move || lines.clone());
+            let subscriber = tracing_subscriber::registry().with(layer);
+            tracing::subscriber::with_default(subscriber, || {
+                info!(target: LIFECYCLE, "l");
+                debug!(target: LIFECYCLE, "d");
+                info!("i");
+            });
+            letters(&captured.take())
+        };
+        assert_eq!(told(Level::Error), "");
+        assert_eq!(told(Level::Warning), "l");
+        assert_eq!(told(Level::Info), "li");
     }
 
     fn letters(text: &str) -> String {

@@ -316,9 +316,9 @@ pub(crate) async fn let_go(outlet: &SessionRef) {
 async fn hang_up(outlet: &SessionRef) {
     let deadline = tokio::time::Instant::now() + GOODBYE_TIMEOUT;
     let written = std::future::poll_fn(|cx| outlet.poll_written(cx));
-    let is_written = tokio::time::timeout_at(deadline, written).await.is_ok();
+    let is_written = tokio::time::timeout_at(deadline, written).await;
     outlet.close_write_side();
-    if is_written {
+    if is_written == Ok(true) {
         let gone = std::future::poll_fn(|cx| poll_gone(outlet, cx));
         let _ = tokio::time::timeout_at(deadline, gone).await;
     }

@@ -14,7 +14,7 @@ use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
     C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
 };
-use crate::modules::ModulesConfig;
+use crate::modules::{ModulesConfig, needs};
 use crate::services::Services;
 use crate::storage::config::{OutgoingPools, RdbmsPool};
 
@@ -244,6 +244,7 @@ impl Check for Config {
         checks.each("host_config", &self.host_config);
         self.check_host_types(checks);
         self.check_references(checks);
+        self.check_modules(checks);
         self.check_safety(checks);
     }
 }
@@ -342,6 +343,24 @@ impl Config {
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
                 checks.finding(&format!("listen.c2s[{index}].access"), message, hint);
+            }
+        }
+    }
+
+    /// Modules that cannot run together, or not without a service.
+    fn check_modules(&self, checks: &mut Checks<'_>) {
+        let own = self.host_config.iter().enumerate();
+        let own = own.filter_map(|(index, own)| {
+            let modules = own.modules.as_ref()?;
+            Some((format!("host_config[{index}].modules"), modules))
+        });
+        for (path, modules) in own.chain([("modules".to_owned(), &self.modules)]) {
+            if !checks.is_sound(&path) {
+                continue;
+            }
+            let clashes = needs::resolve(modules, self.services.keys()).err();
+            for clash in clashes.unwrap_or_default() {
+                checks.finding(&path, clash.what, clash.mend);
             }
         }
     }

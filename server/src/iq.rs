@@ -97,23 +97,17 @@ impl IqTable {
         }
     }
 
-    /// Whether somebody answers that payload.
-    pub fn has(&self, name: &str, ns: &str, target: Target) -> bool {
-        self.owners
-            .keys()
-            .any(|key| key.0 == name && key.1 == ns && key.2 == target)
-    }
-
     /// The answer of the owner, or `service-unavailable` (RFC 6120 section 8.4).
     pub async fn answer(&self, route: &mut Route, request: &IqRequest, target: Target) -> Answer {
         let key = (request.payload.name(), request.payload.ns(), target);
-        let owner = self
-            .owners
-            .iter()
-            .find(|(own, _)| (own.0, own.1, own.2) == key);
-        match owner {
-            Some((_, owner)) => owner.handler.call(route, request).await,
+        match self.owner(key) {
+            Some(owner) => owner.handler.call(route, request).await,
             None => Err(StanzaError::new(StanzaCondition::ServiceUnavailable)),
         }
+    }
+    /// The names of the key live as long as the request, those in the table for ever.
+    fn owner<'a>(&'a self, key: (&'a str, &'a str, Target)) -> Option<&'a Owner> {
+        let owners: &HashMap<(&'a str, &'a str, Target), Owner, RandomState> = &self.owners;
+        owners.get(&key)
     }
 }

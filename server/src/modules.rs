@@ -27,6 +27,8 @@ pub mod roster;
 pub mod stream_management;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use needs::{Need, Needs};
 

@@ -660,9 +660,9 @@ impl Outlet {
         Ok(())
     }
 
-    /// Waits until the socket has taken all bytes, or never will. Only the session's task calls it, when nothing is
-    /// pushed any more.
-    pub fn poll_written(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<()> {
+    /// Waits until the socket has taken all bytes (`true`), or never will. Only the session's task calls it, when
+    /// nothing is pushed any more.
+    pub fn poll_written(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<bool> {
         let mut settled = Vec::new();
         let polled = loop {
             let mut state = self.state.lock();
@@ -671,15 +671,18 @@ impl Outlet {
                 state.awaited = true;
                 break Poll::Pending;
             }
-            if !state.blocked || state.broken {
-                break Poll::Ready(());
+            if state.broken {
+                break Poll::Ready(false);
+            }
+            if !state.blocked {
+                break Poll::Ready(true);
             }
             drop(state);
             match self.socket.poll_writable(cx) {
                 Poll::Pending => break Poll::Pending,
-                Poll::Ready(Err(_)) => break Poll::Ready(()),
+                Poll::Ready(Err(_)) => break Poll::Ready(false),
                 Poll::Ready(Ok(())) if self.flush_blocked(&mut settled).is_err() => {
-                    break Poll::Ready(());
+                    break Poll::Ready(false);
                 }
                 Poll::Ready(Ok(())) => {}
             }

@@ -3,7 +3,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use daemon::logs::Format;
+use daemon::logs::{Format, LIFECYCLE};
 use daemon::{Reloads, Shutdown};
 use tracing::{error, info, warn};
 
@@ -22,7 +22,7 @@ pub struct Start {
     pub config: Option<PathBuf>,
     /// Overrides the data directory.
     pub data_dir: Option<PathBuf>,
-    /// Logs as JSON.
+    /// Logs as JSON, whatever the configuration says.
     pub log_json: bool,
 }
 
@@ -48,7 +48,7 @@ pub fn node(start: &Start) -> ExitCode {
     let format = if start.log_json {
         Format::Json
     } else {
-        Format::Text
+        config.general.log_format
     };
     let logs = match daemon::logs::init(config.general.loglevel, format) {
         Ok(logs) => logs,
@@ -114,7 +114,7 @@ async fn serve(
         () = node.run() => {}
         () = reload => {}
     }
-    info!("stopped");
+    info!(target: LIFECYCLE, "stopped");
     Ok(())
 }
 
@@ -139,13 +139,13 @@ fn raise_limits() {
 
 fn announce(node: &Node, config: &Config) {
     for address in &node.clients {
-        info!(%address, "clients are served");
+        info!(target: LIFECYCLE, %address, "clients are served");
     }
     if let Some(address) = node.metrics {
-        info!(%address, "metrics are served");
+        info!(target: LIFECYCLE, %address, "metrics are served");
     }
     if node.clients.is_empty() {
         error!("no listener for clients is configured");
     }
-    info!(data_dir = %config.general.data_dir.display(), "ready");
+    info!(target: LIFECYCLE, data_dir = %config.general.data_dir.display(), "ready");
 }

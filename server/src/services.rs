@@ -12,4 +12,12 @@ use serde::{Deserialize, Serialize};
 #[serde(deny_unknown_fields, default)]
 pub struct Services {}
 
+impl Services {
+    /// Keys of the services that are configured.
+    pub fn keys(&self) -> &'static [&'static str] {
+        let Self {} = self;
+        &[]
+    }
+}
+
 impl Check for Services {}

@@ -592,7 +592,7 @@ What holds for all.
 | Option | Type | Default | Meaning |
 |---|---|---|---|
 | `hosts` | list of string | `[]` | The domains. |
-| `loglevel` | `\"none\"`, `\"emergency\"`, `\"alert\"`, `\"critical\"`, `\"error\"`, `\"warning\"`, `\"notice\"`, `\"info\"`, `\"debug\"`, `\"all\"` | `\"warning\"` | How much is logged. `none`: nothing. `emergency`: as `error`. `alert`: as `error`. `critical`: as `error`. `error`: a person must act. `warning`: the daemon recovered by itself. `notice`: as `info`. `info`: what happens to the daemon as a whole. `debug`: what happens to single sessions. `all`: everything, of the libraries too. |
+| `loglevel` | `\"none\"`, `\"emergency\"`, `\"alert\"`, `\"critical\"`, `\"error\"`, `\"warning\"`, `\"notice\"`, `\"info\"`, `\"debug\"`, `\"all\"` | `\"warning\"` | How much is logged. `none`: nothing. `emergency`: as `error`. `alert`: as `error`. `critical`: as `error`. `error`: a person must act. `warning`: the daemon recovered by itself; and how its start and its stop go. `notice`: as `info`. `info`: what happens to the daemon as a whole. `debug`: what happens to single sessions. `all`: everything, of the libraries too. |
 | `wait` | integer ms or `\"infinity\"` | `2000` | How long to wait. |
 | `flag` | boolean | `false` | A flag. |
 | `password` | string | – | The database's password. |

@@ -679,12 +679,13 @@ impl Session {
     /// so whoever logs in again at once finds everything where it belongs.
     pub(super) async fn finish(mut self: Box<Self>, end: &End) {
         let outlet = self.outlet.clone();
-        let is_heard = !matches!(end, End::Lost) && !outlet.has(Flag::Detached);
+        let mut is_heard = !matches!(end, End::Lost) && !outlet.has(Flag::Detached);
         // A stanza that was pushed behind the end of the stream would be lost.
         outlet.set(Flag::Closed);
         if is_heard {
             outlet.flush(&mut self.batch.settled);
-            self.write_rest().await;
+            // What it has not taken finds another way now, so it must not be written any more.
+            is_heard = self.write_rest().await;
         }
         self.end(reason(end)).await;
         if is_heard {
@@ -699,10 +700,11 @@ impl Session {
         }
     }
 
-    /// Gives a client whose socket is full a moment to take what stands in line: what it gets finds no other way too.
-    async fn write_rest(&mut self) {
+    /// Gives a client whose socket is full a moment to take what stands in line; whether it has.
+    async fn write_rest(&mut self) -> bool {
         let written = std::future::poll_fn(|cx| self.outlet.poll_written(cx));
-        let _in_time = tokio::time::timeout(WRITE_REST_TIMEOUT, written).await;
+        let in_time = tokio::time::timeout(WRITE_REST_TIMEOUT, written).await;
+        in_time.unwrap_or(false)
     }
 
     /// The session cannot be resumed any more. A client that tries it may still be told what was handled.

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use daemon::config::Seconds;
-use protocol::{Element, Stanza, ns};
+use protocol::{Element, Stanza, StreamCondition, ns};
 use tokio::sync::{Notify, oneshot};
 
+use crate::c2s::resume::Token;
 use crate::hooks::{
     Handle, Outcome, SessionClosed, Stage, UserSendIq, UserSendMessage, UserSendPresence,
 };
-use crate::outlet::{Flag, Order, SessionRef};
+use crate::outlet::{Batch, Flag, Order, SessionRef};
 use crate::testing::{
-    Client, DOMAIN, Heard, StaleH, StreamManagement, TestNode, header, soon, until,
+    Client, DOMAIN, Heard, StaleH, StreamManagement, TestNode, header, message, soon, until,
 };
 
 /// As if its client had sent presence.
@@ -568,4 +569,36 @@ async fn a_session_whose_task_panics_ends_like_any_other() {
     assert_eq!(juliet.element().await.attr("type"), Some("error"));
     assert_eq!(handler.closed.load(Ordering::Relaxed), 1);
     assert_eq!(node.router.sessions.count(), 1);
+}
+
+#[tokio::test]
+async fn what_found_another_way_is_not_written_to_a_stuck_reader_as_well() {
+    let node = TestNode::start().await;
+    let mut stuck = node.client("romeo").await;
+    let mut other = node.session("romeo", "other").await;
+    make_available(&node.find(&other.jid).unwrap());
+    let session = node.find(&stuck.jid).unwrap();
+    // One stanza per write, so that only one can be written in part: it is the last of these.
+    let mut pushed = Vec::new();
+    while session.is_drained() {
+        let id = pushed.len().to_string();
+        let mut batch = Batch::new(&node.router.ledger);
+        let token = Token {
+            session: u64::MAX,
+            stanza: 1,
+        };
+        session.push(message(&stuck.jid, &id, 8_000), Some(token), &mut batch);
+        batch.flush();
+        pushed.push(id);
+    }
+    let error = StreamCondition::SystemShutdown.into();
+    session.order(Order::Close(error, "drained"));
+    let rerouted = other.expect("message").await;
+    let last = pushed.pop().unwrap();
+    assert_eq!(rerouted.attr("id"), Some(last.as_str()));
+    // Now it reads again: whole stanzas, and the connection's end amid the last one.
+    for id in pushed {
+        assert_eq!(stuck.expect("message").await.attr("id"), Some(id.as_str()));
+    }
+    assert!(matches!(stuck.next().await, Heard::End));
 }

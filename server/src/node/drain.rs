@@ -3,6 +3,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::Shutdown;
+use daemon::logs::LIFECYCLE;
 use protocol::{StreamCondition, StreamError};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
@@ -71,7 +72,7 @@ pub async fn sessions(
             pace, "the drain has to be quicker than configured to be in time"
         );
     }
-    info!(total, pace, "drain begins");
+    info!(target: LIFECYCLE, total, pace, "drain begins");
     let mut steps = interval(STEP);
     steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut progress = Progress::new(total, began);
@@ -99,6 +100,7 @@ pub async fn sessions(
         session.order(Order::Close(settings.error(), "drained"));
     }
     info!(
+        target: LIFECYCLE,
         total,
         left = router.sessions.count(),
         seconds = began.elapsed().as_secs_f64(),
@@ -126,7 +128,7 @@ impl Progress {
         }
         self.told_at = Instant::now();
         let (total, left) = (self.total, router.sessions.count());
-        info!(told, total, left, "draining");
+        info!(target: LIFECYCLE, told, total, left, "draining");
         daemon::notify::notify_status(&format!("draining: {told} of {total} told, {left} left"));
     }
 }

@@ -14,7 +14,7 @@ use crate::c2s::ListenerSettings;
 use crate::c2s::config::TlsMode;
 use crate::config::{Config, HostSettings};
 use crate::listen::config::{C2sListener, C2sTls, TlsMode as TlsWord, TlsVersion as VersionWord};
-use crate::modules::needs;
+use crate::modules::needs::{self, Clash};
 use crate::storage::config::RdbmsPool;
 use crate::storage::{Options, Place};
 
@@ -36,12 +36,12 @@ pub enum Problem {
     #[error("{0}")]
     Certificate(String),
     /// What modules need.
-    #[error("modules of {host_type}:\n  {}", findings.join("\n  "))]
+    #[error("modules of {host_type}: {}", listed(clashes))]
     Modules {
         /// Of which host type.
         host_type: String,
-        /// All findings.
-        findings: Vec<String>,
+        /// All there is to mend.
+        clashes: Vec<Clash>,
     },
     /// An access list.
     #[error("access rules of {host_type}: {reason}")]
@@ -56,12 +56,22 @@ pub enum Problem {
     Domain(String),
 }
 
+fn listed(clashes: &[Clash]) -> String {
+    let lines = clashes.iter().map(|clash| format!("\n  {clash}"));
+    lines.collect()
+}
+
 /// The plan of a checked configuration. Makes the data directory and, where no certificate is configured, one of our
 /// own.
 pub fn of(config: &Config) -> Result<NodePlan, Problem> {
     let data_dir = &config.general.data_dir;
     make_private_dir(data_dir)?;
-    let hosts: Vec<HostPlan> = config.hosts().iter().map(host).collect::<Result<_, _>>()?;
+    let hosts: Vec<HostPlan> = {
+        let services = config.services.keys();
+        let hosts = config.hosts();
+        let plans = hosts.iter().map(|settings| host(settings, services));
+        plans.collect::<Result<_, _>>()?
+    };
     let domains: Vec<Box<str>> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
     let listener =
         |listener: &C2sListener| client_listener(listener, &config.shaper, data_dir, &domains);
@@ -123,13 +133,13 @@ fn domain(text: &str) -> Result<Box<str>, Problem> {
         .map_err(|_| Problem::Domain(text.to_owned()))
 }
 
-fn host(settings: &HostSettings) -> Result<HostPlan, Problem> {
+fn host(settings: &HostSettings, services: &[&str]) -> Result<HostPlan, Problem> {
     let host_type = || settings.host_type.clone();
-    // No service is there yet that a module could need.
-    let modules = needs::resolve(&settings.modules, &[]).map_err(|findings| Problem::Modules {
-        host_type: host_type(),
-        findings,
-    })?;
+    let modules =
+        needs::resolve(&settings.modules, services).map_err(|clashes| Problem::Modules {
+            host_type: host_type(),
+            clashes,
+        })?;
     let access =
         AccessRules::new(&settings.acl, &settings.access).map_err(|bad| Problem::Access {
             host_type: host_type(),
