@@ -30,9 +30,9 @@ pub struct Book {
 #[derive(Default)]
 struct Pages {
     messages: Vec<Message>,
-    /// How many of them are acknowledged.
-    acked: usize,
-    /// How many of these are missing.
+    /// How many of them have arrived.
+    arrived: usize,
+    /// How many are acknowledged and have not.
     missing: usize,
     /// Which boot of the node this is.
     boot: usize,
@@ -113,6 +113,11 @@ impl Book {
         (number, message)
     }
 
+    /// How many messages were entered so far: the number of the next one.
+    pub fn sent_count(&self) -> usize {
+        self.pages.lock().messages.len()
+    }
+
     /// The sender saw an acknowledgement.
     pub fn acknowledged(&self, number: usize) {
         let mut pages = self.pages.lock();
@@ -155,16 +160,15 @@ impl Book {
         }
     }
 
-    /// The node was ended; what comes now comes from the next one.
-    pub fn next_boot(&self) {
-        let now = Instant::now();
+    /// The node was ended at that time; what comes now comes from the next one.
+    pub fn next_boot(&self, ended_at: Instant) {
         let mut pages = self.pages.lock();
         pages.boot += 1;
         for message in &mut pages.messages {
             let is_settled = |arrival: &Arrival| {
                 arrival
                     .confirmed
-                    .is_some_and(|at| now.duration_since(at) >= EFFECT)
+                    .is_some_and(|at| ended_at.saturating_duration_since(at) >= EFFECT)
             };
             message.ends_in_flight += usize::from(!message.arrivals.iter().any(is_settled));
         }
@@ -210,9 +214,9 @@ impl Book {
         }
     }
 
-    /// Waits until so many messages are acknowledged, however long it takes.
-    pub async fn wait_until_acked(&self, count: usize) {
-        self.wait_until(|pages| pages.acked >= count).await;
+    /// Waits until so many messages have arrived, however long it takes.
+    pub async fn wait_until_arrived(&self, count: usize) {
+        self.wait_until(|pages| pages.arrived >= count).await;
     }
 
     async fn wait_until(&self, is_true: impl Fn(&Pages) -> bool) {
@@ -238,9 +242,9 @@ impl Book {
         let count = |is: fn(&&Message) -> bool| pages.messages.iter().filter(is).count();
         Totals {
             sent: pages.messages.len(),
-            acked: pages.acked,
-            arrived: count(|message| !message.arrivals.is_empty()),
-            arrived_unacked: count(|message| !message.acked && !message.arrivals.is_empty()),
+            acked: count(|message| message.acked),
+            arrived: pages.arrived,
+            arrived_unacked: count(|message| !message.acked && message.has_arrived()),
             copies: pages.copies,
             repeats: pages.repeats,
             bounced: pages.bounces,
@@ -249,13 +253,13 @@ impl Book {
 }
 
 impl Pages {
-    /// All changes go through here that may change how many are acknowledged or missing.
+    /// All changes go through here that may change how many have arrived or are missing.
     fn change(&mut self, number: usize, change: impl FnOnce(&mut Message)) {
         let message = &mut self.messages[number];
-        self.acked -= usize::from(message.acked);
+        self.arrived -= usize::from(message.has_arrived());
         self.missing -= usize::from(message.is_missing());
         change(message);
-        self.acked += usize::from(message.acked);
+        self.arrived += usize::from(message.has_arrived());
         self.missing += usize::from(message.is_missing());
     }
 
@@ -334,8 +338,12 @@ impl Pages {
 }
 
 impl Message {
+    fn has_arrived(&self) -> bool {
+        !self.arrivals.is_empty()
+    }
+
     fn is_missing(&self) -> bool {
-        self.acked && !self.bounced && self.arrivals.is_empty()
+        self.acked && !self.bounced && !self.has_arrived()
     }
 }
 
@@ -415,7 +423,7 @@ mod tests {
         book.received(&juliet, &came);
         come_and_confirm();
         // Ended right behind the acknowledgement: it may not have had its effect.
-        book.next_boot();
+        book.next_boot(Instant::now());
         come_and_confirm();
         assert_eq!((book.totals().repeats, book.problems().len()), (2, 0));
         come_and_confirm();

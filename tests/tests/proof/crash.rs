@@ -190,10 +190,11 @@ impl Crash {
         clients: Clients,
     ) -> Result<()> {
         self.complaints.extend(node.complaints());
+        let ended_at = Instant::now();
         node.kill()?;
         phase.send_replace(Phase::Over);
         self.resume = clients.gone().await?;
-        self.book.next_boot();
+        self.book.next_boot(ended_at);
         Ok(())
     }
 
