@@ -27,6 +27,7 @@ pub mod resumable;
 pub mod resume;
 pub mod session;
 mod shaper;
+pub mod task;
 
 pub use config::ListenerSettings;
 

@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use protocol::JidRef;
 
-use crate::outlet::{Flag, SessionRef};
+use crate::outlet::SessionRef;
 
 const SHARDS: usize = 64;
 
@@ -202,15 +202,5 @@ impl Sessions {
                     .flat_map(|account| account.as_slice().iter().cloned())
                     .collect()
             })
-    }
-
-    /// Sessions of the account that wait for their client to come back.
-    pub fn detached_count(&self, bare: &str) -> usize {
-        self.with_account(bare, |sessions| {
-            sessions
-                .iter()
-                .filter(|session| session.has(Flag::Detached))
-                .count()
-        })
     }
 }

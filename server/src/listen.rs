@@ -11,6 +11,8 @@ use tracing::{debug, warn};
 use transport::Socket;
 
 use crate::c2s::negotiate::negotiate;
+use crate::c2s::session::Session;
+use crate::c2s::task::ConnectionTask;
 use crate::c2s::{Admission, Connection, End, ListenerSettings, close_gently};
 use crate::metrics::Metrics;
 use crate::outlet::Outlet;
@@ -107,7 +109,7 @@ struct Accepted {
 }
 
 impl Accepted {
-    fn into_connection(self, router: Arc<Router>) -> io::Result<Box<Connection>> {
+    fn into_connection(self, router: Arc<Router>) -> io::Result<Connection> {
         let Self {
             stream,
             peer,
@@ -116,35 +118,44 @@ impl Accepted {
         } = self;
         let socket = Socket::from_accepted(stream)?;
         let outlet = Outlet::new(router.sessions.next_id(), socket, router.ledger.clone());
-        Ok(Box::new(Connection::new(
+        Ok(Connection::new(
             outlet,
             router,
             settings,
             peer.ip(),
             admission,
-        )))
+        ))
     }
 }
 
 /// One connection from accept to end.
-async fn serve(accepted: Accepted, router: Arc<Router>, _place: Place) {
-    match accepted.into_connection(router) {
-        Ok(mut conn) => match Box::pin(negotiate(&mut conn)).await {
-            Ok(session) => {
-                let unparsed = conn.take_unparsed();
-                let reader = (*conn).into_reader();
-                session.run(reader, unparsed).await;
+fn serve(accepted: Accepted, router: Arc<Router>, place: Place) -> ConnectionTask<Place> {
+    ConnectionTask::new(Box::pin(negotiated(accepted, router)), place)
+}
+
+/// A connection from accept to its session, if it gets that far.
+async fn negotiated(accepted: Accepted, router: Arc<Router>) -> Option<Box<Session>> {
+    let mut conn = match accepted.into_connection(router) {
+        Ok(conn) => conn,
+        Err(error) => {
+            debug!(%error, "socket could not be set up");
+            return None;
+        }
+    };
+    match negotiate(&mut conn).await {
+        Ok(session) => {
+            let unparsed = conn.take_unparsed();
+            Box::pin(session.begin(conn.into_reader(), unparsed)).await
+        }
+        Err(end) => {
+            debug!(?end, "connection ended before login");
+            if matches!(end, End::Lost) {
+                conn.outlet.close();
+            } else {
+                close_gently(&conn.outlet).await;
             }
-            Err(end) => {
-                debug!(?end, "connection ended before login");
-                if matches!(end, End::Lost) {
-                    conn.outlet.close();
-                } else {
-                    Box::pin(close_gently(&conn.outlet)).await;
-                }
-            }
-        },
-        Err(error) => debug!(%error, "socket could not be set up"),
+            None
+        }
     }
 }
 
@@ -155,7 +166,6 @@ mod tests {
     use super::*;
     use crate::c2s::handshakes::Handshakes;
     use crate::c2s::newcomers::Newcomers;
-    use crate::c2s::session::Session;
     use crate::testing::{self, TestNode};
 
     /// There is one for every session, while it is idle too.
@@ -184,8 +194,8 @@ mod tests {
             size_of_val(&task),
             size_of::<Session>()
         );
-        assert!(size_of_val(&task) <= 512);
-        assert!(size_of::<Session>() <= 128);
+        assert!(size_of_val(&task) <= 48);
+        assert!(size_of::<Session>() <= 192);
         drop(client);
     }
 }

@@ -84,8 +84,7 @@ pub struct Outlet {
 struct State {
     /// Plaintext that nobody has begun to write.
     out: Vec<u8>,
-    /// Bytes for the wire that the socket refused; they go first.
-    refused: Vec<u8>,
+    refused: Option<Box<Refused>>,
     tls: Option<Box<dyn TlsRecords>>,
     waker: Option<Waker>,
     managed: Option<Box<Managed>>,
@@ -103,11 +102,16 @@ struct State {
     enrolled: bool,
     /// Nothing can be written any more: the session's task takes the connection for lost.
     broken: bool,
-    /// Of the kept stanzas, how many lie in `refused` with their last byte.
-    kept_refused: u32,
     bytes_max: u32,
-    /// What may wait beyond `bytes_max`, as we have caused it: a resumption sends everything again.
-    bytes_more: u32,
+}
+
+/// What a full socket leaves to be written.
+#[derive(Default)]
+struct Refused {
+    /// For the wire; they go first.
+    bytes: Vec<u8>,
+    /// How many of the kept stanzas lie in there with their last byte.
+    kept_count: usize,
 }
 
 /// What few sessions have.
@@ -116,6 +120,8 @@ struct Rare {
     orders: VecDeque<Order>,
     /// Without stream management: stanzas that are kept until their bytes are written.
     kept: VecDeque<Kept>,
+    /// Bytes that may wait beyond `bytes_max`, as we have caused it: a resumption sends everything again.
+    bytes_more: usize,
     directed: HashSet<Jid>,
     successor: Option<SessionRef>,
     /// Dropped when the session has ended altogether.
@@ -177,7 +183,7 @@ impl Outlet {
             cut_since: AtomicU32::new(0),
             state: Mutex::new(State {
                 out: Vec::new(),
-                refused: Vec::new(),
+                refused: None,
                 tls: None,
                 waker: None,
                 managed: None,
@@ -189,9 +195,7 @@ impl Outlet {
                 dirty: false,
                 enrolled: false,
                 broken: false,
-                kept_refused: 0,
                 bytes_max: u32::try_from(OUTLET_BYTES_BEFORE_LOGIN_MAX).unwrap_or(u32::MAX),
-                bytes_more: 0,
             }),
         })
     }
@@ -473,7 +477,8 @@ impl Outlet {
         waiting: usize,
         batch: &mut Batch,
     ) {
-        let limit = state.bytes_max as usize + state.bytes_more as usize;
+        let limit =
+            state.bytes_max as usize + state.rare.as_ref().map_or(0, |rare| rare.bytes_more);
         if (state.blocked || state.broken) && waiting > limit {
             drop(state);
             self.ledger.metrics.slow_readers_closed.inc();
@@ -590,7 +595,10 @@ impl Outlet {
         if rest.is_empty() {
             self.written(state, kept_count, settled);
         } else {
-            state.kept_refused = u32::try_from(kept_count).unwrap_or(u32::MAX);
+            let refused = state.refused();
+            refused.kept_count = kept_count;
+            // An answer of TLS that was made meanwhile was sealed later, so it stands behind.
+            refused.bytes.splice(..0, rest.iter().copied());
             if state
                 .rare
                 .as_ref()
@@ -599,13 +607,7 @@ impl Outlet {
                 self.enroll(state);
             }
         }
-        // An answer of TLS that was made meanwhile was sealed later, so it stands behind.
-        if state.refused.is_empty() {
-            state.refused = rest.to_vec();
-        } else {
-            state.refused.splice(..0, rest.iter().copied());
-        }
-        if !state.refused.is_empty() {
+        if state.refused.is_some() {
             state.blocked = true;
             state.wake();
         }
@@ -633,28 +635,26 @@ impl Outlet {
         if !state.blocked {
             return Ok(());
         }
-        while !state.refused.is_empty() {
-            let refused = std::mem::take(&mut state.refused);
-            let written = self.socket.try_write(&refused);
-            match written {
-                Ok(count) if count == refused.len() => {}
+        while let Some(refused) = &mut state.refused {
+            match self.socket.try_write(&refused.bytes) {
+                Ok(count) if count == refused.bytes.len() => {
+                    let kept_count = refused.kept_count;
+                    state.refused = None;
+                    self.written(&mut state, kept_count, settled);
+                }
                 Ok(count) => {
-                    state.refused = refused.get(count..).map(<[u8]>::to_vec).unwrap_or_default();
+                    // What is left moves into a buffer of its size.
+                    refused.bytes = refused.bytes.get(count..).unwrap_or_default().to_vec();
                     return Ok(());
                 }
-                Err(error) => {
-                    state.refused = refused;
-                    if error.kind() == std::io::ErrorKind::WouldBlock {
-                        return Ok(());
-                    }
-                    return Err(error);
-                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
             }
         }
         state.blocked = false;
-        state.bytes_more = 0;
-        let kept_count = std::mem::take(&mut state.kept_refused) as usize;
-        self.written(&mut state, kept_count, settled);
+        if let Some(rare) = &mut state.rare {
+            rare.bytes_more = 0;
+        }
         drop(state);
         self.flush(settled);
         Ok(())
@@ -694,7 +694,7 @@ impl Outlet {
     /// Whether all that was pushed has been taken by the socket.
     pub fn is_drained(&self) -> bool {
         let state = self.state.lock();
-        state.out.is_empty() && state.refused.is_empty() && !state.writing
+        state.out.is_empty() && state.refused.is_none() && !state.writing
     }
 
     // ---- the session's task ------------------------------------------------------------------------------------
@@ -794,11 +794,6 @@ impl Outlet {
         state.tls = Some(tls);
     }
 
-    /// Whether TLS is on.
-    pub fn is_encrypted(&self) -> bool {
-        self.state.lock().tls.is_some()
-    }
-
     /// Decrypts received bytes into `plain`; without TLS returns `false` and touches nothing. Answers that TLS itself
     /// makes are written at once.
     pub fn decrypt(
@@ -834,7 +829,7 @@ impl Outlet {
     fn write_records(&self, state: &mut State, bytes: &[u8]) {
         if state.blocked || state.writing {
             // Whoever writes finds it there.
-            return state.refused.extend_from_slice(bytes);
+            return state.refused().bytes.extend_from_slice(bytes);
         }
         let count = match self.socket.try_write(bytes) {
             Ok(count) => count,
@@ -842,9 +837,8 @@ impl Outlet {
             Err(_) => return state.fail(),
         };
         if count < bytes.len() {
-            state
-                .refused
-                .extend_from_slice(bytes.get(count..).unwrap_or_default());
+            let rest = bytes.get(count..).unwrap_or_default();
+            state.refused().bytes.extend_from_slice(rest);
             state.blocked = true;
             state.wake();
         }
@@ -943,7 +937,7 @@ impl Outlet {
         self.set(Flag::Detached);
         let mut state = self.state.lock();
         state.out = Vec::new();
-        state.refused = Vec::new();
+        state.refused = None;
         state.tls = None;
         state.blocked = false;
         if let Some(managed) = &mut state.managed {
@@ -1044,7 +1038,7 @@ impl Outlet {
                 .for_each(|stanza| _ = managed.settle(*stanza));
             let mut again = greeting.to_vec();
             managed.resend(&mut again);
-            state.bytes_more = u32::try_from(again.len()).unwrap_or(u32::MAX);
+            state.rare().bytes_more = again.len();
             state.append_bytes(&again);
         }
         state.managed = managed;
@@ -1172,7 +1166,12 @@ pub enum Decrypted {
 impl State {
     /// Bytes that wait for a socket that refuses them; of what was refused no more than one flush, as above.
     fn waiting_bytes(&self) -> usize {
-        self.out.len() + self.refused.len().min(FLUSH_BYTES)
+        let refused = self.refused.as_ref().map_or(0, |of| of.bytes.len());
+        self.out.len() + refused.min(FLUSH_BYTES)
+    }
+
+    fn refused(&mut self) -> &mut Refused {
+        self.refused.get_or_insert_with(Box::default)
     }
 
     fn rare(&mut self) -> &mut Rare {

@@ -15,7 +15,6 @@ use tokio::net::TcpStream;
 #[derive(Debug)]
 pub struct Socket {
     stream: TcpStream,
-    peer: SocketAddr,
 }
 
 impl Socket {
@@ -25,10 +24,9 @@ impl Socket {
     /// # Errors
     /// If the peer has gone already, or the kernel refuses an option.
     pub fn from_accepted(stream: TcpStream) -> io::Result<Self> {
-        let peer = stream.peer_addr()?;
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
-        Ok(Self { stream, peer })
+        Ok(Self { stream })
     }
 
     /// Waits until there may be something to read, the end of the stream included.
@@ -78,11 +76,6 @@ impl Socket {
     pub fn shutdown_write(&self) {
         // The one possible failure is that the connection is gone, which is what the caller wants.
         let _gone = SockRef::from(&self.stream).shutdown(Shutdown::Write);
-    }
-
-    /// The address the connection came from, as it was when it was accepted.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.peer
     }
 
     /// The address the connection came in on.
@@ -136,7 +129,6 @@ mod tests {
             SockRef::from(&socket.stream).tcp_notsent_lowat().unwrap(),
             NOT_SENT_BYTES_MAX
         );
-        assert_eq!(socket.peer_addr(), client.local_addr().unwrap());
         assert_eq!(socket.local_addr().unwrap(), client.peer_addr().unwrap());
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use protocol::xml::{Stamp, StreamReader};
+use protocol::xml::{Limits, Stamp, StreamReader};
 use protocol::{
     BareJid, Element, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamCondition,
     StreamError, ns,
@@ -34,6 +34,8 @@ pub struct Session {
     pub router: Arc<Router>,
     /// What was appended and not flushed.
     pub batch: Batch,
+    /// The read half's memory: between two elements, next to nothing.
+    reader: StreamReader,
     lang: Option<Box<str>>,
     shaper: Option<Box<Shaper>>,
     /// Modules know of it, and have to be told of its end.
@@ -43,7 +45,7 @@ pub struct Session {
 }
 
 /// What the loop comes to when it cannot go on at once.
-enum Work {
+pub(super) enum Work {
     /// The connection is over.
     Over(Box<Outcome>),
     /// Something has to be waited for first.
@@ -51,7 +53,7 @@ enum Work {
 }
 
 /// What one read brought and has not been handled.
-struct Rest {
+pub(super) struct Rest {
     slow: Option<Slow>,
     items: VecDeque<Incoming>,
     end: Option<End>,
@@ -63,7 +65,7 @@ struct Rest {
 const WRITE_REST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How the loop of one connection ended.
-enum Outcome {
+pub(super) enum Outcome {
     /// The session is over.
     Over(End),
     /// Another connection has it now.
@@ -85,6 +87,7 @@ impl Session {
             host,
             router,
             batch,
+            reader: no_reader(),
             lang,
             shaper: Shaper::new(listener),
             opened: false,
@@ -103,56 +106,63 @@ impl Session {
         self.outlet.jid().to_bare()
     }
 
-    /// Runs until the session is over or somebody else has it. `unparsed` was read behind the negotiation.
-    pub async fn run(mut self: Box<Self>, mut reader: StreamReader, unparsed: Vec<u8>) {
+    /// Begins to serve a connection: `unparsed` was read behind the negotiation. Gives the session back if it goes on.
+    pub async fn begin(
+        mut self: Box<Self>,
+        reader: StreamReader,
+        unparsed: Vec<u8>,
+    ) -> Option<Box<Self>> {
+        self.reader = reader;
         if !self.opened {
             self.opened = true;
-            Box::pin(self.open()).await;
+            self.open().await;
         }
-        let ahead = match unparsed.is_empty() {
-            true => None,
-            false => Box::pin(self.handle_ahead(&mut reader, unparsed)).await,
-        };
-        let outcome = match ahead {
-            Some(outcome) => outcome,
-            None => self.serve(&mut reader).await,
-        };
-        drop(reader);
-        Box::pin(self.leave(*outcome)).await;
-    }
-
-    /// Handles what was read behind the negotiation.
-    async fn handle_ahead(
-        &mut self,
-        reader: &mut StreamReader,
-        unparsed: Vec<u8>,
-    ) -> Option<Box<Outcome>> {
-        let received = with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
-            super::frame_unparsed(reader, &unparsed, stamp)
-        });
+        if unparsed.is_empty() {
+            return Some(self);
+        }
+        let received =
+            self.receive(|reader, _, stamp| super::frame_unparsed(reader, &unparsed, stamp));
+        drop(unparsed);
         match self.handle_quickly(received, None) {
-            None => None,
-            Some(Work::Over(outcome)) => Some(outcome),
-            Some(Work::Wait(rest)) => self.handle_rest(rest).await,
+            None => Some(self),
+            Some(work) => self.go_on(work).await,
         }
     }
 
-    /// The loop, and nothing but the loop. What it waits with is what an idle session costs, so everything that needs
-    /// no waiting is done inside of the poll, and the rest is boxed.
-    async fn serve(&mut self, reader: &mut StreamReader) -> Box<Outcome> {
-        loop {
-            let rest = match std::future::poll_fn(|cx| self.poll_work(cx, reader)).await {
-                Work::Over(outcome) => return outcome,
-                Work::Wait(rest) => rest,
-            };
-            if let Some(outcome) = Box::pin(self.handle_rest(rest)).await {
-                return outcome;
-            }
-        }
+    /// Does what [`Self::poll_work`] could not do at once. Gives the session back if it goes on.
+    pub(super) async fn go_on(mut self: Box<Self>, work: Work) -> Option<Box<Self>> {
+        let outcome = match work {
+            Work::Over(outcome) => outcome,
+            Work::Wait(rest) => match self.handle_rest(rest).await {
+                None => return Some(self),
+                Some(outcome) => outcome,
+            },
+        };
+        self.reader = no_reader();
+        Box::pin(self.leave(*outcome)).await;
+        None
+    }
+
+    /// Reads by `read`, with what is stamped on each stanza of this session.
+    fn receive(
+        &mut self,
+        read: impl FnOnce(&mut StreamReader, &SessionRef, &Stamp<'_>) -> Received,
+    ) -> Received {
+        let Self {
+            outlet,
+            router,
+            reader,
+            lang,
+            ..
+        } = self;
+        with_stamp(router, outlet, lang.as_deref(), |stamp| {
+            read(reader, outlet, stamp)
+        })
     }
 
     /// Does what can be done at once, until something has to be waited for or the connection is over.
-    fn poll_work(&mut self, cx: &mut Context<'_>, reader: &mut StreamReader) -> Poll<Work> {
+    /// Nothing else runs while a session is idle: what that costs is what the session itself needs.
+    pub(super) fn poll_work(&mut self, cx: &mut Context<'_>) -> Poll<Work> {
         let over = |outcome| Poll::Ready(Work::Over(Box::new(outcome)));
         loop {
             match ready!(self.outlet.poll_event(cx)) {
@@ -171,10 +181,9 @@ impl Session {
                     self.batch.flush();
                 }
                 Event::Readable => {
-                    let received =
-                        with_stamp(&self.router, &self.outlet, self.lang.as_deref(), |stamp| {
-                            super::receive_items(&self.outlet, reader, stamp)
-                        });
+                    let received = self.receive(|reader, outlet, stamp| {
+                        super::receive_items(outlet, reader, stamp)
+                    });
                     let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
                     if let Some(work) = self.handle_quickly(received, pause) {
                         return Poll::Ready(work);
@@ -804,6 +813,7 @@ impl Drop for Session {
             host: self.host.clone(),
             router: self.router.clone(),
             batch: Batch::new(&self.router.ledger),
+            reader: no_reader(),
             lang: None,
             shaper: None,
             opened: self.opened,
@@ -861,6 +871,11 @@ fn own_target(session: &Session, stanza: &Stanza) -> Option<Target> {
         && to.resource().is_none()
         && matches!(session.router.destination(to), Destination::Server(_));
     is_server.then_some(Target::Server)
+}
+
+/// Nothing is read.
+fn no_reader() -> StreamReader {
+    StreamReader::new(Limits::PRE_AUTH)
 }
 
 fn with_stamp<T>(

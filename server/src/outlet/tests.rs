@@ -421,7 +421,7 @@ async fn what_a_resumption_sends_again_is_no_slow_reader() {
         read.starts_with(&expected[..900_000]),
         "all bytes, in order"
     );
-    assert_eq!(new.state.lock().bytes_more, 0);
+    assert_eq!(new.state.lock().rare().bytes_more, 0);
 }
 
 #[tokio::test]
