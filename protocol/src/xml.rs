@@ -36,8 +36,8 @@ use held::Held;
 use pass::{Found, Level, Pass, Progress, Stack};
 use pending::Pending;
 
-/// Limits of one stream; each breach is `policy-violation`, an element over `element_bytes_max` with
-/// `<stanza-too-big xmlns='urn:xmpp:errors'/>` (XEP-0205).
+/// Limits of one stream; each breach is `policy-violation`, one by size with `<stanza-too-big xmlns='urn:xmpp:errors'/>`
+/// (XEP-0205).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Bytes of an element of the stream's level, and of the stream header.
@@ -58,6 +58,10 @@ pub struct Limits {
     pub namespace_bytes_max: u16,
     /// Bytes of an attribute's value as it was sent.
     pub attribute_value_bytes_max: u32,
+    /// A stanza of up to so many times `element_bytes_max` is read to its end, and [`Frame::to_stanza`] refuses it with
+    /// an answer: a client that is told which of its stanzas was too large goes on, where one that is thrown out may
+    /// send it again and again. 1 for none.
+    pub oversize_factor: u8,
 }
 
 impl Limits {
@@ -72,6 +76,7 @@ impl Limits {
         name_bytes_max: 256,
         namespace_bytes_max: 1_024,
         attribute_value_bytes_max: 4_096,
+        oversize_factor: 1,
     };
     /// A client after login.
     pub const AUTHENTICATED: Self = Self {
@@ -84,6 +89,7 @@ impl Limits {
         name_bytes_max: 1_024,
         namespace_bytes_max: 1_024,
         attribute_value_bytes_max: 65_536,
+        oversize_factor: 2,
     };
     /// What we have stored ourselves: wide enough for a stanza of the greatest size that can be configured, wrapped.
     pub const STORED: Self = Self {
@@ -96,7 +102,14 @@ impl Limits {
         name_bytes_max: 1_024,
         namespace_bytes_max: 1_024,
         attribute_value_bytes_max: 1_048_576,
+        oversize_factor: 1,
     };
+
+    /// Bytes that are read of one element.
+    fn read_bytes_max(&self) -> u32 {
+        self.element_bytes_max
+            .saturating_mul(u32::from(self.oversize_factor.max(1)))
+    }
 }
 
 /// Why the pass refuses.
@@ -105,7 +118,7 @@ pub(crate) enum Fault {
     Condition(StreamCondition),
     /// A limit of ours, as a text for people.
     Limit(&'static str),
-    /// `element_bytes_max`.
+    /// `element_bytes_max`, for a stanza times `oversize_factor`.
     TooBig,
 }
 
@@ -233,7 +246,7 @@ impl StreamReader {
         input: &mut &'i [u8],
     ) -> Result<Option<Item<'r>>, StreamError> {
         if let Some(held) = &mut self.held
-            && held.take_quiet(input, self.limits.element_bytes_max)
+            && held.take_quiet(input, self.limits.read_bytes_max())
         {
             *input = &[];
             return Ok(None);
@@ -286,7 +299,8 @@ impl StreamReader {
                 (None, None) => "",
             };
             let Findings { progress, spilled } = findings;
-            let frame = Frame::new(text, progress.index, &self.context, spilled);
+            let mut frame = Frame::new(text, progress.index, &self.context, spilled);
+            frame.is_oversized = self.is_oversized(text);
             return Ok(Some(Item::Element(frame)));
         }
     }
@@ -328,7 +342,7 @@ impl StreamReader {
         stack: &mut Stack,
     ) -> Result<Option<Whole<'i>>, Fault> {
         let bytes = *input;
-        let max = self.limits.element_bytes_max as usize;
+        let max = self.limits.read_bytes_max() as usize;
         let window = bytes.get(..max).unwrap_or(bytes);
         if self.state != State::Open {
             // The start of a stream tells its encoding, which the pass could only find malformed.
@@ -364,7 +378,7 @@ impl StreamReader {
         let Some(mut held) = self.held.take() else {
             return Ok(None);
         };
-        let max = self.limits.element_bytes_max as usize;
+        let max = self.limits.read_bytes_max() as usize;
         let mut round = 0;
         while !input.is_empty() {
             let before = held.len();
@@ -425,6 +439,9 @@ impl StreamReader {
             Found::Nothing(_) => return Err(Fault::MALFORMED),
             Found::Declaration(_) => Whole::Declaration,
             Found::Close(_) => Whole::Close,
+            Found::Element(_) if self.is_oversized(text) && !self.is_stanza(text, findings) => {
+                return Err(Fault::TooBig);
+            }
             Found::Element(_) => Whole::Element(Some(text)),
             Found::Header(_) => Whole::Header(Box::new(context::header(
                 text,
@@ -433,6 +450,16 @@ impl StreamReader {
                 &findings.spilled,
             )?)),
         })
+    }
+
+    fn is_oversized(&self, text: &str) -> bool {
+        text.len() > self.limits.element_bytes_max as usize
+    }
+
+    fn is_stanza(&self, text: &str, findings: &Findings) -> bool {
+        let spilled = findings.spilled.clone();
+        let frame = Frame::new(text, findings.progress.index, &self.context, spilled);
+        frame.kind().is_some()
     }
 
     fn run(

@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use protocol::BareJid;
 use protocol::sasl::{PassDetails, ScramHash, ScramKeys, random_salt};
-use tokio::sync::Semaphore;
 
 use crate::storage;
 use crate::storage::accounts::{AccountStore, Credentials};
 
 pub mod config;
+pub mod hashing;
 pub mod mechanisms;
 pub mod throttle;
 
+use hashing::{Hashing, Overloaded};
 use mechanisms::{Mechanism, Offer};
 
-/// How long a login may wait for a turn to hash its password.
-const HASH_QUEUE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest delay that the method `dummy` may be configured to fake, in milliseconds.
 pub const DUMMY_DELAY_MS_MAX: u64 = 60_000;
 
@@ -83,8 +82,8 @@ pub enum Error {
     #[error(transparent)]
     Storage(#[from] storage::Error),
     /// More passwords wait to be hashed than there is time for.
-    #[error("too many passwords wait to be hashed")]
-    Overloaded,
+    #[error(transparent)]
+    Overloaded(#[from] Overloaded),
 }
 
 /// Authentication of one host.
@@ -93,8 +92,8 @@ pub struct Auth {
     store: AccountStore,
     /// Key of the invented salts. Kept in the database, so that a restart does not tell invented from real ones.
     secret: Arc<[u8]>,
-    /// Passwords that are hashed at a time: half the cores, so that logins leave room for everybody else.
-    hashing: Arc<Semaphore>,
+    /// Shared by all hosts of the node.
+    hashing: Arc<Hashing>,
 }
 
 /// Why an account could not be made.
@@ -129,7 +128,7 @@ impl Auth {
         settings: Settings,
         store: AccountStore,
         secret: Arc<[u8]>,
-        hashing: Arc<Semaphore>,
+        hashing: Arc<Hashing>,
     ) -> Self {
         Self {
             settings,
@@ -207,8 +206,8 @@ impl Auth {
             None => {
                 let salt = invented().salt().to_vec();
                 let iterations = self.settings.iterations;
-                self.hash(move || ScramKeys::derive(hash, &password, &salt, iterations))
-                    .await
+                let derive = move || ScramKeys::derive(hash, &password, &salt, iterations);
+                Ok(self.hashing.run(derive).await?)
             }
         }
     }
@@ -238,7 +237,7 @@ impl Auth {
                 let hashes = self.settings.hashes.clone();
                 let iterations = self.settings.iterations;
                 let derive = move || PassDetails::derive(&stored, &hashes, iterations, &[0; 16]);
-                Some(self.hash(derive).await?)
+                Some(self.hashing.run(derive).await?)
             }
             None => None,
         };
@@ -250,24 +249,8 @@ impl Auth {
             PassDetails::invented(&self.secret, account.as_str(), hashes, *iterations)
         });
         let password = password.to_owned();
-        self.hash(move || details.verify_password(&password)).await
-    }
-
-    /// Runs password hashing beside the session tasks, a few at a time.
-    async fn hash<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Error> {
-        let permit = tokio::time::timeout(HASH_QUEUE_TIMEOUT, self.hashing.clone().acquire_owned());
-        let Ok(Ok(permit)) = permit.await else {
-            return Err(Error::Overloaded);
-        };
-        let done = tokio::task::spawn_blocking(move || {
-            let result = work();
-            drop(permit);
-            result
-        });
-        done.await.map_err(|_| Error::Overloaded)
+        let verify = move || details.verify_password(&password);
+        Ok(self.hashing.run(verify).await?)
     }
 
     /// What modules may ask about accounts.
@@ -336,7 +319,14 @@ impl Auth {
         let iterations = self.settings.iterations;
         let salt = random_salt();
         let derive = move || PassDetails::derive(&password, &hashes, iterations, &salt).to_string();
-        Ok(self.hash(derive).await?)
+        let details = self.hashing.run(derive).await;
+        Ok(details.map_err(Error::from)?)
+    }
+
+    /// The turns of its password hashing, for tests.
+    #[cfg(test)]
+    pub(crate) fn hashing(&self) -> &Hashing {
+        &self.hashing
     }
 
     /// The store behind it, for the admin interface.

@@ -225,6 +225,24 @@ impl Connection {
         }
     }
 
+    /// Waits for an order to end, or for the end of the connection, while the client is not read. What waits for its
+    /// socket is written.
+    pub async fn ended(&mut self) -> End {
+        loop {
+            match std::future::poll_fn(|cx| self.outlet.poll_unread(cx)).await {
+                Event::Order(Order::Close(error, reason)) => return End::Ordered(error, reason),
+                Event::Order(Order::Lost) | Event::Lost => return End::Lost,
+                Event::Order(Order::HandOver(_)) | Event::Readable => {}
+                Event::Writable => {
+                    let flushed = self.outlet.flush_blocked(&mut self.batch.settled);
+                    if flushed.is_err() {
+                        return End::Lost;
+                    }
+                }
+            }
+        }
+    }
+
     /// Takes what has come as plaintext.
     pub fn take_received(&mut self) -> Result<(), End> {
         let before = self.unparsed.len();

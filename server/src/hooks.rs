@@ -256,6 +256,8 @@ pub struct OfflineMessage {
     pub stanza: Stanza,
     /// The receiving account.
     pub to: BareJid,
+    /// Its sender was told long ago that it is safe: a store takes it also where it would refuse others.
+    pub owed: bool,
     /// Set by the module that has committed it to a store.
     pub stored: bool,
 }

@@ -27,6 +27,9 @@ pub const IN_FLIGHT_AFTER_MS: u64 = 250;
 pub const IN_FLIGHT_BATCH_MAX: usize = 1_000;
 /// Milliseconds that the database is left alone after it has failed.
 const REST_MS: u64 = 1_000;
+/// Rows of this run that stay since a store is full for their stanzas, over all: further ones are given up. Else two
+/// accounts that work together could fill the disk.
+pub const LEFT_ROWS_MAX: u64 = 1_000;
 const SHARDS: usize = 64;
 
 /// A coarse clock that costs a load: milliseconds since the node started, moved by the sweep.
@@ -39,6 +42,12 @@ impl Clock {
     /// Milliseconds since the node started.
     pub fn now_ms(&self) -> u64 {
         self.ms.load(Ordering::Relaxed)
+    }
+
+    /// Lets time pass, for tests.
+    #[cfg(test)]
+    pub(crate) fn pass(&self, ms: u64) {
+        self.ms.fetch_add(ms, Ordering::Relaxed);
     }
 
     /// Seconds since the node started.
@@ -63,6 +72,8 @@ pub struct Ledger {
     own: Mutex<OwnTokens>,
     /// The database is not written to before.
     rest_until_ms: AtomicU64,
+    /// See [`LEFT_ROWS_MAX`].
+    left_rows: AtomicU64,
 }
 
 /// Stanzas that no client waits for but a row does: it is deleted when another target is done with its stanza.
@@ -75,10 +86,26 @@ struct OwnTokens {
 struct OwnToken {
     row: i64,
     targets: u16,
+    origin: Origin,
 }
 
-/// The session of tokens that no client waits for; sessions are counted from 1.
-const OWN_SESSION: u64 = 0;
+/// Why a row stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Left {
+    /// A fault of ours: the database.
+    Fault,
+    /// The store of the receiver is full, for owed stanzas too.
+    StoreIsFull,
+}
+
+/// Who has written a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// This run of the node.
+    ThisRun,
+    /// An earlier one, that was killed.
+    EarlierRun,
+}
 
 impl Ledger {
     /// An empty book.
@@ -92,6 +119,7 @@ impl Ledger {
             done_rows: Mutex::default(),
             own: Mutex::default(),
             rest_until_ms: AtomicU64::new(0),
+            left_rows: AtomicU64::new(0),
         })
     }
 
@@ -125,28 +153,45 @@ impl Ledger {
 
     /// The stanza of that row finds another way: a token for it, which keeps the row until the stanza is settled there.
     /// So it stands in the database all the time, although its sender was told long ago.
-    pub fn token_of_row(&self, row: i64) -> Token {
+    pub fn token_of_row(&self, row: i64, origin: Origin) -> Token {
         let mut own = self.own.lock();
         let mut stanza = own.next;
         while own.rows.contains_key(&stanza) {
             stanza = stanza.wrapping_add(1);
         }
         own.next = stanza.wrapping_add(1);
-        own.rows.insert(stanza, OwnToken { row, targets: 1 });
+        let token = OwnToken {
+            row,
+            targets: 1,
+            origin,
+        };
+        own.rows.insert(stanza, token);
         Token {
-            session: OWN_SESSION,
+            session: Token::OF_ROW,
             stanza,
         }
     }
 
-    /// The stanza of a row finds no way through a fault of ours: the row stays for the next start. `false` if the token
-    /// is not that of a row.
-    pub fn leave_row(&self, token: Option<Token>) -> bool {
-        let own = token.filter(|token| token.session == OWN_SESSION);
-        if let Some(token) = own {
-            self.own.lock().rows.remove(&token.stanza);
+    /// The stanza of a row finds no way now, but may later: the row stays for the next start. `false` if the token is
+    /// not that of a row, or if too many stay already.
+    pub fn leave_row(&self, token: Option<Token>, why: Left) -> bool {
+        let Some(token) = token.filter(|token| token.is_of_row()) else {
+            return false;
+        };
+        let mut own = self.own.lock();
+        let is_of_this_run = own
+            .rows
+            .get(&token.stanza)
+            .is_some_and(|row| row.origin == Origin::ThisRun);
+        if why == Left::StoreIsFull
+            && is_of_this_run
+            && self.left_rows.fetch_add(1, Ordering::Relaxed) >= LEFT_ROWS_MAX
+        {
+            return false;
         }
-        own.is_some()
+        own.rows.remove(&token.stanza);
+        self.metrics.in_flight_left.inc();
+        true
     }
 
     fn settle_own(&self, stanza: u32) {
@@ -166,7 +211,7 @@ impl Ledger {
     /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
     pub fn settle_all(&self, tokens: &mut Vec<Token>) {
         while let Some(token) = tokens.pop() {
-            if token.session == OWN_SESSION {
+            if token.is_of_row() {
                 self.settle_own(token.stanza);
                 continue;
             }
@@ -198,7 +243,7 @@ impl Ledger {
 
     /// The sender's stanza goes to `more` further targets.
     pub fn expect(&self, token: Token, more: u16) {
-        if token.session == OWN_SESSION {
+        if token.is_of_row() {
             if let Some(own) = self.own.lock().rows.get_mut(&token.stanza) {
                 own.targets = own.targets.saturating_add(more);
             }
@@ -303,7 +348,7 @@ impl Ledger {
         outlet.with_kept(|managed, kept| {
             let mut look = |kept: &mut crate::c2s::resume::Kept| {
                 // Nobody waits, or the stanza has a row already.
-                let waits = kept.token.is_some_and(|token| token.session != OWN_SESSION);
+                let waits = kept.token.is_some_and(|token| !token.is_of_row());
                 if !waits || kept.serial != 0 || kept.stanza.kind() == Kind::Presence {
                     return;
                 }

@@ -12,7 +12,7 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// An XMPP node. Without a configuration file it serves `localhost` on loopback, with an embedded database and a
 /// certificate of its own in its data directory.
 #[derive(Parser)]
-#[command(name = "meerkat", version)]
+#[command(name = "meerkat", version, after_help = run::EXIT_CODES)]
 struct Flags {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]

@@ -85,6 +85,32 @@ impl ByReason {
     }
 }
 
+/// What could not be read again on request.
+#[derive(Clone, Debug)]
+pub struct ReloadFailures {
+    /// The configuration file.
+    pub configuration: Counter,
+    /// The certificates of a listener.
+    pub certificates: Counter,
+}
+
+impl ReloadFailures {
+    fn register(registry: &mut Registry) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(
+            "xmpp_reload_failures_total",
+            "Files that could not be read again on request; what was read before stays in use",
+            &["what"],
+            family.clone(),
+        );
+        let of = |what| family.get_or_create(&[("what", what)]).clone();
+        Self {
+            configuration: of("configuration"),
+            certificates: of("certificates"),
+        }
+    }
+}
+
 /// Where something was rejected.
 #[derive(Clone, Copy, Debug)]
 pub enum Surface {
@@ -150,6 +176,19 @@ impl QueryMetrics {
     }
 }
 
+/// Counters of logins.
+#[derive(Clone, Debug)]
+pub struct LoginMetrics {
+    /// Attempts to log in.
+    pub attempts: ByResult,
+    /// Passwords that were tried later, since others had failed for the account.
+    pub guesses_delayed: Counter,
+    /// Passwords that were not tried at all, since too many had failed for the account or from the address.
+    pub guesses_refused: Counter,
+    /// Logins refused since too many passwords waited to be hashed.
+    pub hashes_refused: Counter,
+}
+
 /// Counters of unsettled stanzas and slow readers.
 #[derive(Clone, Debug)]
 pub struct LedgerMetrics {
@@ -161,6 +200,8 @@ pub struct LedgerMetrics {
     pub in_flight_rows: Counter,
     /// In-flight rows of an earlier run that were routed at the start.
     pub in_flight_recovered: Counter,
+    /// In-flight rows that stay for the next start, as their stanzas could neither be delivered nor stored.
+    pub in_flight_left: Counter,
 }
 
 /// Counters of the modules.
@@ -204,8 +245,8 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
-    /// Attempts to log in.
-    pub logins: ByResult,
+    /// Logins.
+    pub logins: LoginMetrics,
     /// TLS handshakes.
     pub tls_handshakes: ByResult,
     /// Unsettled stanzas and slow readers.
@@ -218,6 +259,8 @@ pub struct Metrics {
     pub queries: Arc<QueryMetrics>,
     /// Seconds until the first certificate expires; negative if it has.
     pub certificate_expiry: Gauge,
+    /// Files that could not be read again.
+    pub reload_failures: ReloadFailures,
     rejected: Family<PairLabels, Counter>,
 }
 
@@ -279,7 +322,7 @@ impl Metrics {
                 "Connections accepted from clients",
             ),
             connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
-            logins: ByResult::register(registry, "xmpp_auth_logins_total", "Attempts to log in"),
+            logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
                 "xmpp_tls_handshakes_total",
@@ -294,6 +337,7 @@ impl Metrics {
                 "xmpp_tls_certificate_remaining_seconds",
                 "Time until the first of our certificates expires; negative if it has",
             ),
+            reload_failures: ReloadFailures::register(registry),
             rejected: rejected(registry),
         })
     }
@@ -328,6 +372,27 @@ fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {
     family
 }
 
+fn logins(registry: &mut Registry) -> LoginMetrics {
+    LoginMetrics {
+        attempts: ByResult::register(registry, "xmpp_auth_logins_total", "Attempts to log in"),
+        guesses_delayed: counter(
+            registry,
+            "xmpp_auth_guesses_delayed_total",
+            "Passwords that were tried later because others had failed for the account",
+        ),
+        guesses_refused: counter(
+            registry,
+            "xmpp_auth_guesses_refused_total",
+            "Passwords not tried because too many had failed for the account or from the address",
+        ),
+        hashes_refused: counter(
+            registry,
+            "xmpp_auth_hashes_refused_total",
+            "Logins refused because too many passwords waited to be hashed",
+        ),
+    }
+}
+
 fn ledger(registry: &mut Registry) -> LedgerMetrics {
     LedgerMetrics {
         slow_readers_closed: counter(
@@ -349,6 +414,11 @@ fn ledger(registry: &mut Registry) -> LedgerMetrics {
             registry,
             "xmpp_ledger_in_flight_recovered_total",
             "Stanzas of an earlier run that were routed at the start",
+        ),
+        in_flight_left: counter(
+            registry,
+            "xmpp_ledger_in_flight_left_total",
+            "Acknowledged stanzas that could neither be delivered nor stored and stay for the next start",
         ),
     }
 }

@@ -8,19 +8,19 @@ use daemon::{Shutdown, Tasks};
 use monitoring::{Exporter, Readiness, Registry, State};
 use protocol::{JidRef, Kind};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tracing::{error, info, warn};
 use transport::ListenOptions;
 
 use crate::access::AccessRules;
 use crate::api::control;
+use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
 use crate::c2s::handshakes::Handshakes;
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, ListenerSettings};
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Origin};
 use crate::listen::ClientListener;
 use crate::metrics::Metrics;
 use crate::modules::{self, Made, ModulesConfig, Start};
@@ -257,7 +257,10 @@ impl Certificates {
         {
             match tls.reload() {
                 Ok(reloaded) => info!(?reloaded, "certificates read again"),
-                Err(error) => error!(%error, "certificates stay as they were"),
+                Err(error) => {
+                    self.metrics.reload_failures.certificates.inc();
+                    error!(%error, "certificates stay as they were");
+                }
             }
         }
         self.note_expiry();
@@ -316,7 +319,7 @@ async fn start_hosts(
         .await?
         .into();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let hashing = Arc::new(Semaphore::new((cores / 2).max(1)));
+    let hashing = Arc::new(Hashing::new(cores));
     let mut hosts = Vec::with_capacity(plans.len());
     for plan in plans {
         let accounts = AccountStore::new(db.clone());
@@ -409,16 +412,17 @@ fn serve_metrics(socket: TcpListener, registry: Registry, readiness: &Readiness,
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so
-/// messages go to the offline store. A row is deleted after its stanza is settled, and stays if that fails.
+/// messages go to the offline store. A row is deleted after its stanza is settled, and stays if that fails: it hinders
+/// none behind it, and the next start tries again.
 async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), StartError> {
+    let (mut after, mut found, mut routed) = (i64::MIN, 0, 0);
     loop {
-        let rows = store.list(RECOVER_BATCH).await?;
-        let total = rows.len();
-        if total == 0 {
-            return Ok(());
-        }
+        let rows = store.list(after, RECOVER_BATCH).await?;
+        let Some(last) = rows.last() else { break };
+        after = last.id;
+        found += rows.len();
         for row in rows {
-            let token = Some(router.ledger.token_of_row(row.id));
+            let token = Some(router.ledger.token_of_row(row.id, Origin::EarlierRun));
             let Some(stanza) = row.to_stanza() else {
                 warn!("an in-flight row holds no stanza");
                 router.ledger.settle_all(&mut token.into_iter().collect());
@@ -433,19 +437,17 @@ async fn recover(router: &Arc<Router>, store: &InFlightStore) -> Result<(), Star
             router.metrics.ledger.in_flight_recovered.inc();
         }
         let done = router.ledger.take_done_rows();
-        info!(
-            stanzas = done.len(),
-            "stanzas of an earlier run were routed"
-        );
+        routed += done.len();
         store.delete(&done).await?;
-        if done.len() < total {
-            error!(
-                left = total - done.len(),
-                "stanzas in flight stay for the next start"
-            );
-            return Ok(());
-        }
     }
+    if found > 0 {
+        info!(stanzas = routed, "stanzas of an earlier run were routed");
+    }
+    if routed < found {
+        let left = found - routed;
+        error!(left, "stanzas in flight stay for the next start");
+    }
+    Ok(())
 }
 
 /// In-flight rows that are read at a time after a crash.

@@ -28,7 +28,7 @@ use crate::cluster::Sessions;
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::iq::{IqRequest, Target};
-use crate::ledger::Ledger;
+use crate::ledger::{Ledger, Left};
 use crate::metrics::Metrics;
 use crate::outlet::{Batch, SessionRef};
 
@@ -312,11 +312,19 @@ impl Route {
 
     /// Answers with an error, unless the stanza must not be answered. Either way it is settled.
     pub fn bounce(&mut self, delivery: Delivery, error: &StanzaError) {
-        if error.condition == StanzaCondition::InternalServerError
-            && self.router.ledger.leave_row(delivery.token)
+        let may_pass = match error.condition {
+            StanzaCondition::InternalServerError => Some(Left::Fault),
+            StanzaCondition::ResourceConstraint => Some(Left::StoreIsFull),
+            _ => None,
+        };
+        if let Some(why) = may_pass
+            && self.router.ledger.leave_row(delivery.token, why)
         {
             // Its sender was told long ago that it is safe, and it is: who starts the node next tries again.
-            tracing::error!("a stanza in flight could not be stored, its row stays");
+            tracing::error!(
+                ?why,
+                "a stanza in flight could not be stored, its row stays"
+            );
             return;
         }
         if let Some(reply) = delivery.stanza.error_reply(error) {

@@ -2,19 +2,26 @@
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use daemon::logs::{Format, LIFECYCLE};
+use daemon::config::EXIT_CONFIG;
+use daemon::logs::{Format, LIFECYCLE, Logs};
 use daemon::{Reloads, Shutdown};
 use tracing::{error, info, warn};
 
 use crate::config::{self, Config};
-use crate::node::Node;
-use crate::node::plan;
+use crate::metrics::Metrics;
+use crate::node::plan::{self, Problem};
+use crate::node::{Certificates, Node};
 
 /// Where a node without configuration keeps its things, below the working directory.
 pub const DATA_DIR_DEFAULT: &str = "meerkat-data";
-/// The configuration or the start-up is at fault (`EX_CONFIG`).
-const EXIT_CONFIG: u8 = 78;
+/// The node could not start, or could not go on: a port is taken, the database cannot be opened. The next start may
+/// succeed. Wrong flags are 2.
+pub const EXIT_FAILED: u8 = 1;
+/// For `meerkat --help`.
+pub const EXIT_CODES: &str = "Exit codes: 0 stopped in order, 1 could not start or go on, 2 wrong flags, \
+                              78 the configuration is at fault and a restart of no use.";
 
 /// What the flags say.
 pub struct Start {
@@ -33,14 +40,47 @@ pub fn check_config(file: &Path) -> ExitCode {
     code
 }
 
+/// Why there is no node, or none any more.
+enum Failure {
+    /// [`EXIT_CONFIG`].
+    Configuration(String),
+    /// [`EXIT_FAILED`].
+    Other(String),
+}
+
+impl Failure {
+    fn other(what: &str, error: &dyn std::error::Error) -> Self {
+        Self::Other(format!("{what}: {}", explain(error)))
+    }
+
+    fn of_plan(problem: &Problem) -> Self {
+        match problem {
+            Problem::DataDir { .. } => Self::Other(problem.to_string()),
+            Problem::Certificate(_)
+            | Problem::Modules { .. }
+            | Problem::Access { .. }
+            | Problem::Domain(_) => Self::Configuration(problem.to_string()),
+        }
+    }
+}
+
 /// Runs a node until it is stopped.
 pub fn node(start: &Start) -> ExitCode {
+    let (problem, code) = match try_node(start) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Configuration(problem)) => (problem, EXIT_CONFIG),
+        Err(Failure::Other(problem)) => (problem, EXIT_FAILED),
+    };
+    let _ = writeln!(std::io::stderr(), "meerkat: {}", problem.trim_end());
+    ExitCode::from(code)
+}
+
+fn try_node(start: &Start) -> Result<(), Failure> {
     let mut config = match &start.config {
         None => Config::zero(),
-        Some(file) => match Config::load(file) {
-            Ok(config) => config,
-            Err(findings) => return complain(&findings.to_string()),
-        },
+        Some(file) => {
+            Config::load(file).map_err(|findings| Failure::Configuration(findings.to_string()))?
+        }
     };
     if let Some(data_dir) = &start.data_dir {
         config.general.data_dir.clone_from(data_dir);
@@ -50,64 +90,32 @@ pub fn node(start: &Start) -> ExitCode {
     } else {
         config.general.log_format
     };
-    let logs = match daemon::logs::init(config.general.loglevel, format) {
-        Ok(logs) => logs,
-        Err(error) => return complain(&error.to_string()),
-    };
+    let logs = daemon::logs::init(config.general.loglevel, format)
+        .map_err(|error| Failure::other("logs", &error))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build();
-    let result = match runtime {
-        Ok(runtime) => runtime.block_on(serve(&config, start.config.as_deref(), &logs)),
-        Err(error) => Err(format!("the runtime could not be started: {error}")),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => complain(&problem),
-    }
+        .build()
+        .map_err(|error| Failure::other("the runtime could not be started", &error))?;
+    runtime.block_on(serve(&config, start.config.as_deref(), &logs))
 }
 
-fn complain(problem: &str) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "meerkat: {}", problem.trim_end());
-    ExitCode::from(EXIT_CONFIG)
-}
-
-async fn serve(
-    config: &Config,
-    file: Option<&Path>,
-    logs: &daemon::logs::Logs,
-) -> Result<(), String> {
-    let shutdown = Shutdown::on_signals().map_err(|error| format!("signals: {error}"))?;
-    let mut reloads = Reloads::on_sighup().map_err(|error| format!("signals: {error}"))?;
+async fn serve(config: &Config, file: Option<&Path>, logs: &Logs) -> Result<(), Failure> {
+    let signals = |error: std::io::Error| Failure::other("signals", &error);
+    let shutdown = Shutdown::on_signals().map_err(signals)?;
+    let mut reloads = Reloads::on_sighup().map_err(signals)?;
     raise_limits();
-    let plan = plan::of(config).map_err(|problem| problem.to_string())?;
+    let plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
     let node = Box::pin(Node::start(plan, shutdown.clone()))
         .await
-        .map_err(|error| explain(&error))?;
+        .map_err(|error| Failure::Other(explain(&error)))?;
     announce(&node, config);
     daemon::notify::notify_ready();
     daemon::notify::watchdog(&shutdown);
-    let certificates = node.certificates();
+    let (certificates, metrics) = (node.certificates(), node.router.metrics.clone());
     let reload = async {
         loop {
             reloads.next().await;
-            let (certificates, file) = (certificates.clone(), file.map(Path::to_owned));
-            // Files are read: the sessions of a thread would wait.
-            let read = move || {
-                certificates.reload();
-                file.map(|file| Config::load(&file))
-            };
-            match tokio::task::spawn_blocking(read).await {
-                Ok(Some(Ok(config))) => {
-                    logs.set_level(config.general.loglevel);
-                    info!("configuration read again for the level of the log");
-                }
-                Ok(Some(Err(findings))) => {
-                    error!(%findings, "configuration is at fault, the level of the log stays");
-                }
-                Ok(None) => {}
-                Err(error) => error!(%error, "configuration could not be read again"),
-            }
+            read_again(&certificates, file, logs, &metrics).await;
         }
     };
     tokio::select! {
@@ -116,6 +124,36 @@ async fn serve(
     }
     info!(target: LIFECYCLE, "stopped");
     Ok(())
+}
+
+/// SIGHUP: certificates and the level of the log. What cannot be read stays as it was, and is counted.
+async fn read_again(
+    certificates: &Certificates,
+    file: Option<&Path>,
+    logs: &Logs,
+    metrics: &Arc<Metrics>,
+) {
+    let (certificates, file) = (certificates.clone(), file.map(Path::to_owned));
+    // Files are read: the sessions of a thread would wait.
+    let read = move || {
+        certificates.reload();
+        file.map(|file| Config::load(&file))
+    };
+    match tokio::task::spawn_blocking(read).await {
+        Ok(None) => {}
+        Ok(Some(Ok(config))) => {
+            logs.set_level(config.general.loglevel);
+            info!("configuration read again for the level of the log");
+        }
+        Ok(Some(Err(findings))) => {
+            metrics.reload_failures.configuration.inc();
+            error!(%findings, "configuration is at fault, the level of the log stays");
+        }
+        Err(error) => {
+            metrics.reload_failures.configuration.inc();
+            error!(%error, "configuration could not be read again");
+        }
+    }
 }
 
 /// An error with everything that caused it, on one line.

@@ -14,11 +14,11 @@ use protocol::{BareJid, Element, Stanza, ns};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use transport::{ListenOptions, Socket};
 
 use crate::access::AccessRules;
+use crate::auth::hashing::Hashing;
 use crate::auth::mechanisms::Mechanism;
 use crate::auth::{self, Auth};
 use crate::c2s::config::TlsMode;
@@ -31,7 +31,9 @@ use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
 pub(crate) use crate::modules::config::{StaleH, StreamManagement};
-use crate::node::{HostPlan, ListenerPlan, Node, NodePlan, drain};
+pub(crate) use crate::node::HostPlan;
+pub(crate) use crate::node::plan::BYTES_BEFORE_LOGIN_MAX;
+use crate::node::{ListenerPlan, Node, NodePlan, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;
 use crate::storage::accounts::AccountStore;
@@ -160,7 +162,7 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
                 allowed_methods: None,
                 shaper_rate: None,
                 backwards_compatible_session: true,
-                bytes_before_login_max: 64 * 1024,
+                bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
                 connections_max: 1_000,
             },
         }],
@@ -226,7 +228,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
             plan.auth,
             AccountStore::new(db),
             Arc::new([0; 32]),
-            Arc::new(Semaphore::new(1)),
+            Arc::new(Hashing::new(1)),
         ),
         access: plan.access,
         stream_features: Vec::new(),

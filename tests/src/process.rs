@@ -87,6 +87,37 @@ impl Home {
         db.close().await;
         Ok(Self { directory })
     }
+
+    /// The configuration file.
+    pub fn config(&self) -> PathBuf {
+        self.directory.path.join("node.toml")
+    }
+
+    /// The data directory.
+    pub fn data_dir(&self) -> PathBuf {
+        self.directory.path.join("data")
+    }
+
+    /// Replaces a text in the configuration file, which must be there.
+    pub fn change_config(&self, before: &str, after: &str) -> Result<()> {
+        let text = fs::read_to_string(self.config())?;
+        ensure!(text.contains(before), "no {before} in\n{text}");
+        fs::write(self.config(), text.replacen(before, after, 1))?;
+        Ok(())
+    }
+}
+
+/// Runs the node's program to its end, which it must come to by itself. Returns its exit code and what it said.
+pub async fn run_to_the_end(args: Vec<String>) -> Result<(Option<i32>, String)> {
+    let running = tokio::task::spawn_blocking(move || -> Result<_> {
+        let output = Command::new(binary()?)
+            .args(args)
+            .stdin(Stdio::null())
+            .output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((output.status.code(), String::from_utf8(said)?))
+    });
+    tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
 }
 
 /// A running node. Killed when dropped.
@@ -108,10 +139,27 @@ struct Log {
     more: Condvar,
 }
 
+impl Log {
+    /// Blocks until a line with that text has been logged.
+    fn await_line(&self, text: &str) -> Result<()> {
+        let deadline = std::time::Instant::now() + Duration::from_secs(PROCESS_SECS_MAX);
+        let mut seen = self.lines.lock();
+        loop {
+            if seen.0.iter().any(|line| line.contains(text)) {
+                return Ok(());
+            }
+            let late = self.more.wait_until(&mut seen, deadline).timed_out();
+            if seen.1 || late {
+                bail!("it never logged {text:?}; it said\n{}", seen.0.join("\n"));
+            }
+        }
+    }
+}
+
 impl Process {
     /// Starts a node and waits until it serves.
     pub async fn start(home: &Home) -> Result<Self> {
-        let config = home.directory.path.join("node.toml");
+        let config = home.config();
         // Building and waiting block.
         tokio::task::spawn_blocking(move || {
             let mut child = Command::new(binary()?)
@@ -140,7 +188,7 @@ impl Process {
                 metrics: nowhere,
                 log,
             };
-            process.await_line("ready data_dir")?;
+            process.log.await_line("ready data_dir")?;
             let addresses = |text: &str| -> Vec<SocketAddr> {
                 let lines = process.log_lines();
                 let of_text = lines.iter().filter(|line| line.contains(text));
@@ -159,21 +207,6 @@ impl Process {
             Ok(process)
         })
         .await?
-    }
-
-    /// Blocks until a line with that text has been logged.
-    fn await_line(&self, text: &str) -> Result<()> {
-        let deadline = std::time::Instant::now() + Duration::from_secs(PROCESS_SECS_MAX);
-        let mut seen = self.log.lines.lock();
-        loop {
-            if seen.0.iter().any(|line| line.contains(text)) {
-                return Ok(());
-            }
-            let late = self.log.more.wait_until(&mut seen, deadline).timed_out();
-            if seen.1 || late {
-                bail!("it never logged {text:?}; it said\n{}", seen.0.join("\n"));
-            }
-        }
     }
 
     /// What it has logged.
@@ -199,6 +232,19 @@ impl Process {
     pub fn terminate(&self) -> Result<()> {
         kill_process(self.pid()?, Signal::TERM)?;
         Ok(())
+    }
+
+    /// Asks it to read its files again: SIGHUP.
+    pub fn hang_up(&self) -> Result<()> {
+        kill_process(self.pid()?, Signal::HUP)?;
+        Ok(())
+    }
+
+    /// Waits until it has logged a line with that text.
+    pub async fn logged(&self, text: &'static str) -> Result<()> {
+        let log = Arc::clone(&self.log);
+        // Waiting blocks.
+        tokio::task::spawn_blocking(move || log.await_line(text)).await?
     }
 
     /// Waits for its end. Returns how it ended and what it has logged.

@@ -19,6 +19,8 @@ mod resumption;
 #[cfg(test)]
 mod scenarios;
 #[cfg(test)]
+mod security;
+#[cfg(test)]
 mod strangers;
 
 use tests::target::Peer;

@@ -67,6 +67,131 @@ fn every_row_of_compliance_names_what_shows_it() {
     }
 }
 
+/// All cases of security by the letter of their surface, and how many it has.
+const SECURITY_CASES: [(char, usize); 7] = [
+    ('X', 24),
+    ('N', 18),
+    ('T', 14),
+    ('A', 23),
+    ('R', 26),
+    ('M', 13),
+    ('K', 25),
+];
+
+#[test]
+fn every_case_of_security_stands_once_and_names_what_shows_it() {
+    let page = read("docs/security.md");
+    let proofs: BTreeSet<String> = test_names().union(&scenario_names()).cloned().collect();
+    let code = sources() + &read("docs/config.md");
+    let mut cases = Vec::new();
+    let rows = page.lines().filter(|line| {
+        let is_case = |text: &str| text.as_bytes()[1..3].iter().all(u8::is_ascii_digit);
+        line.strip_prefix("| ").is_some_and(is_case)
+    });
+    for row in rows {
+        let row = row.trim_start_matches("| ").trim_end_matches(" |");
+        let cells: Vec<&str> = row.split(" | ").map(str::trim).collect();
+        cases.extend(cells[0].split(", ").map(str::to_owned));
+        if let [_, absent] = cells[..] {
+            assert!(!absent.is_empty(), "{row}");
+            continue;
+        }
+        let [_, _, _, limits, shown_by] = cells[..] else {
+            panic!("five cells, or two: {row}");
+        };
+        for limit in in_backquotes(limits) {
+            let is_there = code
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == limit);
+            assert!(
+                is_there,
+                "docs/security.md names {limit}, which is not there"
+            );
+        }
+        let shown: Vec<&str> = in_backquotes(shown_by).collect();
+        assert!(!shown.is_empty(), "nothing shows it: {row}");
+        for name in shown {
+            assert!(
+                proofs.contains(name),
+                "docs/security.md names {name}, which is not there"
+            );
+        }
+    }
+    cases.sort();
+    let mut expected: Vec<String> = SECURITY_CASES
+        .iter()
+        .flat_map(|(letter, count)| (1..=*count).map(move |case| format!("{letter}{case:02}")))
+        .collect();
+    expected.sort();
+    assert_eq!(cases, expected);
+}
+
+fn in_backquotes(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+/// Every scenario as `file.txt: name`.
+fn scenario_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for file in names_in("tests/scenarios", "txt") {
+        let text = read(&format!("tests/scenarios/{file}.txt"));
+        let scenarios = text
+            .lines()
+            .filter_map(|line| line.strip_prefix("scenario "));
+        names.extend(scenarios.map(|name| format!("{file}.txt: {name}")));
+    }
+    names
+}
+
+/// Functions that are tests. What stands between the attribute and the function is other attributes.
+fn test_names() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut is_test = false;
+    for line in sources().lines().map(str::trim) {
+        if line.starts_with("#[test]") || line.starts_with("#[tokio::test") {
+            is_test = true;
+        } else if is_test
+            && let Some(rest) = line
+                .strip_prefix("async fn ")
+                .or_else(|| line.strip_prefix("fn "))
+        {
+            names.extend(rest.split_once('(').map(|(name, _)| name.to_owned()));
+            is_test = false;
+        }
+    }
+    assert!(
+        names.len() > 500,
+        "the tests were not found: {}",
+        names.len()
+    );
+    names
+}
+
+/// The text of all our Rust files.
+fn sources() -> String {
+    let folders = [
+        "protocol",
+        "transport",
+        "server",
+        "daemon",
+        "monitoring",
+        "tests",
+    ];
+    let mut left: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut all = String::new();
+    while let Some(folder) = left.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                left.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                all += &fs::read_to_string(path).unwrap();
+            }
+        }
+    }
+    all
+}
+
 /// The section of a module in the page of options, its headings one level up, as its own page shows it.
 fn options_of(module: &str, config_page: &str) -> String {
     let heading = format!("### `[modules.mod_{module}]`\n");

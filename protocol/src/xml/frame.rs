@@ -21,6 +21,8 @@ pub struct Frame<'a> {
     /// Names of namespaces that are not in the text as they are.
     spilled: Vec<Box<str>>,
     kind: Option<Kind>,
+    /// A stanza over `Limits::element_bytes_max`.
+    pub(super) is_oversized: bool,
 }
 
 /// What the server adds to a client's stanza, and what it does not let it add.
@@ -67,6 +69,7 @@ impl<'a> Frame<'a> {
             content_ns: context.content_ns().unwrap_or_default(),
             spilled,
             kind: None,
+            is_oversized: false,
         };
         let ns = frame.ns();
         if !ns.is_empty() && ns == frame.content_ns {
@@ -141,7 +144,8 @@ impl<'a> Frame<'a> {
     /// `is_ours` says so of their `by` or `from` or in any case. `to` is in normal form afterwards.
     ///
     /// # Errors
-    /// A stanza that breaks the rules of RFC 6120 section 8 or that is none of the stream's content namespace.
+    /// A stanza that breaks the rules of RFC 6120 section 8, that is none of the stream's content namespace, or that is
+    /// too large.
     pub fn to_stanza(&self, stamp: &Stamp<'_>) -> Result<Stanza, Box<Refused>> {
         self.routed(stamp).map_err(|error| {
             Box::new(Refused {
@@ -153,6 +157,10 @@ impl<'a> Frame<'a> {
 
     fn routed(&self, stamp: &Stamp<'_>) -> Result<Stanza, StanzaError> {
         let kind = self.kind.ok_or(StanzaCondition::BadRequest)?;
+        if self.is_oversized {
+            return Err(StanzaError::new(StanzaCondition::NotAllowed)
+                .with_application("stanza-too-big", ns::ERRORS));
+        }
         let stanza_type = stanza::check_header(
             kind,
             self.value(Key::Type).as_deref(),

@@ -34,6 +34,16 @@ pub struct Token {
     pub stanza: u32,
 }
 
+impl Token {
+    /// The session of tokens that no client waits for but an in-flight row does; sessions are counted from 1.
+    pub const OF_ROW: u64 = 0;
+
+    /// The sender was told already that the stanza is safe.
+    pub fn is_of_row(self) -> bool {
+        self.session == Self::OF_ROW
+    }
+}
+
 /// A stanza that has been pushed and whose fate is not known yet.
 #[derive(Debug)]
 pub struct Kept {

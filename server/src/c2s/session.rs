@@ -21,6 +21,7 @@ use crate::hooks::{
 use crate::host::Host;
 use crate::host::config::Acknowledge;
 use crate::iq::Target;
+use crate::ledger::Origin;
 use crate::outlet::{Batch, Event, Flag, Order, SessionRef};
 use crate::router::{Delivery, Destination, Route, Router};
 
@@ -776,7 +777,8 @@ impl Session {
             None => token,
             // A row stays until the stanza has another one, or is settled where it goes now.
             Some(KeptRow::InFlight(row)) => {
-                token.or_else(|| Some(self.router.ledger.token_of_row(row)))
+                let of_row = || self.router.ledger.token_of_row(row, Origin::ThisRun);
+                token.or_else(|| Some(of_row()))
             }
             // Its store has it and delivers it again.
             Some(KeptRow::Store(_returned)) => return self.batch.settle(token),

@@ -2,18 +2,24 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use daemon::config::Seconds;
+use protocol::sasl::encode_base64;
 use protocol::{Element, Stanza, StreamCondition, ns};
 use tokio::sync::{Notify, oneshot};
 
+use crate::auth::hashing::HASHES_WAITING_MAX;
 use crate::c2s::resume::Token;
 use crate::hooks::{
     Handle, Outcome, SessionClosed, Stage, UserSendIq, UserSendMessage, UserSendPresence,
 };
 use crate::outlet::{Batch, Flag, Order, SessionRef};
+use crate::storage::accounts::{Credentials, NewAccount};
 use crate::testing::{
-    Client, DOMAIN, Heard, StaleH, StreamManagement, TestNode, header, message, soon, until,
+    BYTES_BEFORE_LOGIN_MAX, Client, DOMAIN, Heard, PASSWORD, StaleH, StreamManagement, TestNode,
+    header, message, soon, until,
 };
 
 /// As if its client had sent presence.
@@ -601,4 +607,175 @@ async fn what_found_another_way_is_not_written_to_a_stuck_reader_as_well() {
         assert_eq!(stuck.expect("message").await.attr("id"), Some(id.as_str()));
     }
     assert!(matches!(stuck.next().await, Heard::End));
+}
+
+/// Security case A12. The account is one of an operator who keeps plain passwords, so that SCRAM has to hash too.
+#[tokio::test]
+async fn a_login_is_refused_for_now_where_too_many_passwords_wait_to_be_hashed() {
+    let node = TestNode::start().await;
+    let host = node.router.host(DOMAIN).unwrap();
+    let plain = NewAccount {
+        username: "juliet".into(),
+        domain: DOMAIN.into(),
+        credentials: Credentials {
+            password: PASSWORD.into(),
+            pass_details: None,
+        },
+    };
+    host.auth.store().create_many(vec![plain]).await.unwrap();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut turns: Vec<_> = (0..HASHES_WAITING_MAX + (cores / 2).max(1))
+        .map(|_| Box::pin(host.auth.hashing().turn()))
+        .collect();
+    let mut held = Vec::new();
+    for turn in &mut turns {
+        let mut now = Context::from_waker(Waker::noop());
+        if let Poll::Ready(turn) = turn.as_mut().poll(&mut now) {
+            held.push(turn.unwrap());
+        }
+    }
+    let start = format!(
+        "<auth xmlns='{}' mechanism='SCRAM-SHA-1'>{}</auth>",
+        ns::SASL,
+        encode_base64(b"n,,n=juliet,r=abcdefghijkl")
+    );
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    client.send(&start).await;
+    let failure = client.element().await;
+    assert!(failure.is("failure", ns::SASL));
+    assert!(failure.child("temporary-auth-failure", ns::SASL).is_some());
+    assert_eq!(node.router.metrics.logins.hashes_refused.get(), 1);
+    // The queue is gone, and the next attempt on the same stream succeeds.
+    drop((held, turns));
+    client.authenticate("juliet").await;
+}
+
+/// Security case R02: of two who bind the same resource at the same moment one has it in the end, and the other is told.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn r02_of_two_who_bind_a_resource_at_once_one_stays() {
+    let node = TestNode::start().await;
+    node.register("romeo").await;
+    for _ in 0..50 {
+        let (mut one, mut other) = tokio::join!(
+            Client::logged_in(node.address, "romeo"),
+            Client::logged_in(node.address, "romeo"),
+        );
+        tokio::join!(one.bind("home"), other.bind("home"));
+        assert_eq!(one.jid, other.jid);
+        let (loser, mut winner) = tokio::select! {
+            error = one.stream_error() => (error, other),
+            error = other.stream_error() => (error, one),
+        };
+        assert_eq!(loser, "conflict");
+        let to_itself = winner.jid.clone();
+        winner.chat(&to_itself, "1").await;
+        assert_eq!(winner.element().await.attr("id"), Some("1"));
+        assert_eq!(node.router.sessions.count(), 1);
+        winner.send("</stream:stream>").await;
+        assert!(matches!(winner.next().await, Heard::Close));
+    }
+}
+
+/// What a client may send before its login is limited as a whole, so that no shaper is needed for it.
+#[tokio::test]
+async fn a_flood_before_the_login_ends_the_stream() {
+    let node = TestNode::start().await;
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    client.send(&" ".repeat(BYTES_BEFORE_LOGIN_MAX + 1)).await;
+    assert_eq!(client.stream_error().await, "policy-violation");
+    // Up to the limit it is a sign of life.
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    client.send(&" ".repeat(BYTES_BEFORE_LOGIN_MAX / 2)).await;
+    node.register("romeo").await;
+    client.authenticate("romeo").await;
+}
+
+/// Security cases X18 and 4.1: who has used up its rate is not read for a while, and hears all the same.
+#[tokio::test]
+async fn a_client_over_its_rate_is_not_read_for_a_while_and_goes_on_hearing() {
+    const RATE: u32 = 20_000;
+    let node =
+        TestNode::start_with(|plan| plan.listeners[0].settings.shaper_rate = Some(RATE)).await;
+    let mut juliet = node.client("juliet").await;
+    let mut romeo = node.client("romeo").await;
+    let (from_romeo, from_juliet) = (juliet.jid.clone(), romeo.jid.clone());
+    // Four seconds are saved up, and two more seconds' worth is sent.
+    let body = "x".repeat(10_000);
+    let flood: String = (0..12)
+        .map(|id| format!("<message to='{from_romeo}' id='{id}'><body>{body}</body></message>"))
+        .collect();
+    let began = tokio::time::Instant::now();
+    let (flooded, ()) = tokio::join!(
+        async {
+            let mut last = juliet.expect("message").await;
+            while last.attr("id") != Some("11") {
+                last = juliet.expect("message").await;
+            }
+            began.elapsed()
+        },
+        romeo.send(&flood)
+    );
+    romeo
+        .send("<iq type='get' id='late'><query xmlns='urn:unknown'/></iq>")
+        .await;
+    juliet.chat(&from_juliet, "meanwhile").await;
+    assert_eq!(romeo.element().await.attr("id"), Some("meanwhile"));
+    let heard = began.elapsed();
+    assert_eq!(romeo.element().await.attr("id"), Some("late"));
+    let debt = Duration::from_secs(1);
+    assert!(began.elapsed() >= debt, "read after {:?}", began.elapsed());
+    assert!(heard < began.elapsed() && flooded <= heard);
+}
+
+/// Security case N16: a port has so many connections and no more, and a place that is given up is free.
+#[tokio::test]
+async fn n16_a_port_has_as_many_connections_as_it_may_have() {
+    let node = TestNode::start_with(|plan| plan.listeners[0].settings.connections_max = 2).await;
+    let mut first = Client::dial(node.address).await;
+    first.open().await;
+    let mut second = Client::dial(node.address).await;
+    second.open().await;
+    let mut third = Client::dial(node.address).await;
+    assert!(matches!(third.next().await, Heard::End));
+    // Those who are there go on.
+    node.register("romeo").await;
+    first.authenticate("romeo").await;
+    second.send("</stream:stream>").await;
+    assert!(matches!(second.next().await, Heard::Close));
+    drop(second);
+    until(|| node.router.metrics.connections.get() == 1).await;
+    let mut next = Client::dial(node.address).await;
+    next.open().await;
+}
+
+/// Security case A11: who waits for a turn holds up nothing, not even the end of the node.
+#[tokio::test]
+async fn a11_a_guesser_who_waits_hears_that_it_has_to_go() {
+    let node = TestNode::start().await;
+    let account = node.register("juliet").await;
+    let loopback = node.address.ip();
+    for _ in 0..20 {
+        node.router.throttle.failed(account.as_str(), loopback);
+    }
+    let mut client = Client::dial(node.address).await;
+    client.open().await;
+    let sasl = ns::SASL;
+    let first = encode_base64(b"n,,n=juliet,r=abcdefghijkl");
+    client
+        .send(&format!(
+            "<auth xmlns='{sasl}' mechanism='SCRAM-SHA-1'>{first}</auth>"
+        ))
+        .await;
+    assert_eq!(client.element().await.name(), "challenge");
+    let guess = encode_base64(b"c=biws,r=abcdefghijkl,p=AAAA");
+    client
+        .send(&format!("<response xmlns='{sasl}'>{guess}</response>"))
+        .await;
+    until(|| node.router.metrics.logins.guesses_delayed.get() == 1).await;
+    node.shutdown.begin();
+    assert_eq!(client.stream_error().await, "system-shutdown");
+    soon(node.running).await.unwrap();
 }

@@ -61,7 +61,7 @@ impl Book {
     }
 
     fn pass(&self, ms: u64) {
-        self.ledger.clock.ms.fetch_add(ms, Ordering::Relaxed);
+        self.ledger.clock.pass(ms);
     }
 
     /// What `h` says to the sender.
@@ -75,7 +75,7 @@ impl Book {
     async fn rows(&self) -> usize {
         // To another process they are left over.
         InFlightStore::new(self.db.clone())
-            .list(10)
+            .list(i64::MIN, 10)
             .await
             .unwrap()
             .len()
@@ -145,17 +145,39 @@ async fn a_database_that_fails_settles_nobody_and_is_tried_again_later() {
 #[tokio::test]
 async fn a_row_stays_until_its_stanza_is_settled_where_it_goes_now() {
     let book = Book::with_a_stanza_on_its_way().await;
-    let token = book.ledger.token_of_row(7);
+    let token = book.ledger.token_of_row(7, Origin::ThisRun);
     book.ledger.expect(token, 1);
     book.ledger.settle_all(&mut vec![token]);
     assert!(!book.ledger.has_done_rows());
     book.ledger.settle_all(&mut vec![token]);
     assert_eq!(book.ledger.take_done_rows(), [7]);
 
-    let token = book.ledger.token_of_row(8);
-    assert!(book.ledger.leave_row(Some(token)));
+    let token = book.ledger.token_of_row(8, Origin::ThisRun);
+    assert!(book.ledger.leave_row(Some(token), Left::Fault));
     book.ledger.settle_all(&mut vec![token]);
     assert!(!book.ledger.has_done_rows(), "left for the next start");
-    assert!(!book.ledger.leave_row(Some(book.token)));
-    assert!(!book.ledger.leave_row(None));
+    assert!(!book.ledger.leave_row(Some(book.token), Left::Fault));
+    assert!(!book.ledger.leave_row(None, Left::Fault));
+}
+
+/// Two accounts that work together, one of which takes nothing, fill no disk; what an earlier run owes stays in any case.
+#[tokio::test]
+async fn rows_that_no_store_has_room_for_stay_up_to_a_limit() {
+    let ledger = Ledger::new(metrics().ledger.clone());
+    let leave = |origin, why| {
+        let token = ledger.token_of_row(1, origin);
+        let is_left = ledger.leave_row(Some(token), why);
+        if !is_left {
+            ledger.settle_all(&mut vec![token]);
+        }
+        is_left
+    };
+    for _ in 0..LEFT_ROWS_MAX {
+        assert!(leave(Origin::ThisRun, Left::StoreIsFull));
+    }
+    assert!(!leave(Origin::ThisRun, Left::StoreIsFull));
+    assert_eq!(ledger.take_done_rows(), [1], "it is given up");
+    assert!(leave(Origin::EarlierRun, Left::StoreIsFull));
+    assert!(leave(Origin::ThisRun, Left::Fault));
+    assert_eq!(ledger.metrics.in_flight_left.get(), LEFT_ROWS_MAX + 2);
 }

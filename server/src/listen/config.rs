@@ -45,7 +45,8 @@ pub struct C2sListener {
     /// How many connections this port has at the same time; further ones are closed at once.
     #[serde(default = "C2sListener::default_max_connections")]
     pub max_connections: OrInfinity<u64>,
-    /// The greatest stanza that a client may send. A greater one ends the stream with `policy-violation`.
+    /// The greatest stanza that a client may send. A greater one is answered with `not-allowed`; one of more than twice
+    /// that size ends the stream with `policy-violation`.
     #[serde(default = "C2sListener::default_max_stanza_size")]
     #[schemars(range(min = 10_000, max = 262_144))]
     pub max_stanza_size: Bytes,

@@ -85,13 +85,13 @@ impl Handle<OfflineMessage> for Offline {
             return Ok(ControlFlow::Continue(()));
         }
         let metrics = route.router.metrics.clone();
-        let store = OfflineStore::new(self.db.clone(), self.quota(route, &event.to));
+        let quota = self.quota(route, &event.to);
+        let quota = if event.owed { quota.owed() } else { quota };
+        let store = OfflineStore::new(self.db.clone(), quota);
         match store.push(&event.to, new_message(&event.stanza)).await? {
             Pushed::Full => {
                 metrics.modules.offline_refused.inc();
-                let error = StanzaError::new(StanzaCondition::ServiceUnavailable)
-                    .with_text("too many messages wait for the account");
-                return Ok(ControlFlow::Break(Halt::Bounce(error)));
+                return Ok(ControlFlow::Break(Halt::Bounce(full(event.owed))));
             }
             Pushed::Stored => event.stored = true,
         }
@@ -123,6 +123,16 @@ impl Offline {
             ..default
         }
     }
+}
+
+/// What the sender is told. An owed message is not given up: there may be room later.
+fn full(owed: bool) -> StanzaError {
+    let condition = if owed {
+        StanzaCondition::ResourceConstraint
+    } else {
+        StanzaCondition::ServiceUnavailable
+    };
+    StanzaError::new(condition).with_text("too many messages wait for the account")
 }
 
 fn new_message(stanza: &Stanza) -> NewMessage {

@@ -5,8 +5,9 @@ use protocol::{BareJid, Element, ns};
 use super::ModulesConfig;
 use super::roster::store::RosterStore;
 use super::roster::subscription::SubscriptionType::{Subscribe, Subscribed};
+use crate::access::{AccessClause, AccessRules, AccessValue, AclConfig};
 use crate::storage::{Db, Options, Place};
-use crate::testing::{Client, DOMAIN, TestNode, soon};
+use crate::testing::{Client, DOMAIN, HostPlan, TestNode, soon};
 
 /// A node with all modules.
 pub(crate) struct ChatNode {
@@ -17,12 +18,18 @@ pub(crate) struct ChatNode {
 impl ChatNode {
     /// A node with these accounts.
     pub(crate) async fn start(accounts: &[&str]) -> Self {
+        Self::start_with(accounts, |_| {}).await
+    }
+
+    /// The same with a host that is changed.
+    pub(crate) async fn start_with(accounts: &[&str], change: impl Fn(&mut HostPlan)) -> Self {
         let mut place = Place::Memory;
         let node = TestNode::start_with(|plan| {
             place = Place::File(plan.data_dir.join("test.sqlite"));
             plan.storage = Options::new(place.clone());
             for host in &mut plan.hosts {
                 host.modules = ModulesConfig::zero();
+                change(host);
             }
         })
         .await;
@@ -71,6 +78,16 @@ impl ChatNode {
     pub(crate) fn statements(&self) -> Vec<&'static str> {
         std::mem::take(&mut *self.node.router.metrics.queries.seen.lock())
     }
+}
+
+/// Lets the offline store keep so many messages for each account.
+pub(crate) fn limit_offline_messages(host: &mut HostPlan, messages: u64) {
+    let clause = AccessClause {
+        acl: "all".into(),
+        value: AccessValue::Number(messages),
+    };
+    let rules = [("max_user_offline_messages".into(), vec![clause])];
+    host.access = AccessRules::new(&AclConfig::default(), &rules.into()).unwrap();
 }
 
 pub(crate) fn account(name: &str) -> BareJid {

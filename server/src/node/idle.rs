@@ -85,3 +85,139 @@ fn ask(router: &Router, session: &SessionRef, batch: &mut Batch) {
         let _closed = session.push(stanza, None, batch);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use protocol::FullJid;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::c2s::resume::Managed;
+    use crate::ledger::Ledger;
+    use crate::outlet::Event;
+    use crate::router;
+    use crate::testing::{SETTINGS, message, metrics, outlet, soon};
+
+    /// A session and the client at its other end, on a node whose clock stands still.
+    struct Quiet {
+        router: Arc<Router>,
+        session: SessionRef,
+        client: TcpStream,
+    }
+
+    impl Quiet {
+        async fn new() -> Self {
+            let metrics = metrics();
+            let ledger = Ledger::new(metrics.ledger.clone());
+            let settings = router::Settings {
+                default_domain: "localhost".into(),
+                language: "en".into(),
+                acknowledge: crate::host::config::Acknowledge::Settled,
+                hide_service_name: false,
+            };
+            let router = Router::new(ledger, metrics, settings);
+            // 0 stands for no time at all.
+            router.ledger.clock.pass(1_000);
+            let (session, client) = outlet(&router.ledger, 1).await;
+            session.bind(FullJid::parse("romeo@localhost/orchard").unwrap());
+            session.heard(false, true);
+            Self {
+                router,
+                session,
+                client,
+            }
+        }
+
+        /// Lets time pass, looks, and returns what the session is ordered to do.
+        async fn after(&self, secs: u32) -> Option<Order> {
+            self.router.ledger.clock.pass(u64::from(secs) * 1_000);
+            let mut batch = Batch::new(&self.router.ledger);
+            look_at(&self.router, &self.session, &mut batch);
+            batch.flush();
+            let event = poll_fn(|cx| {
+                let poll = self.session.poll_unread(cx);
+                std::task::Poll::Ready(match poll {
+                    std::task::Poll::Ready(event) => Some(event),
+                    std::task::Poll::Pending => None,
+                })
+            });
+            match event.await {
+                None => None,
+                Some(Event::Order(order)) => Some(order),
+                Some(_) => panic!("nothing else happens to it"),
+            }
+        }
+
+        async fn heard_by_client(&mut self) -> String {
+            let mut buffer = [0; 1_024];
+            let count = soon(self.client.read(&mut buffer)).await.unwrap();
+            String::from_utf8_lossy(&buffer[..count]).into_owned()
+        }
+    }
+
+    #[track_caller]
+    fn check_close(order: Option<Order>, expected: StreamCondition, word: &str) {
+        let Some(Order::Close(error, reason)) = order else {
+            panic!("it is not closed");
+        };
+        assert_eq!((error.condition, reason), (expected, word));
+    }
+
+    /// Security case X19: a byte now and then is a sign of life, and no excuse.
+    #[tokio::test]
+    async fn x19_a_stanza_that_never_ends_is_cut_off() {
+        let quiet = Quiet::new().await;
+        for _ in 0..STANZA_SECS_MAX / 20 {
+            quiet.session.heard(true, false);
+            assert!(quiet.after(20).await.is_none());
+        }
+        quiet.session.heard(true, false);
+        let order = quiet.after(1).await;
+        check_close(order, StreamCondition::ConnectionTimeout, "slow_stanza");
+
+        // Whoever goes on with the next one has done nothing wrong.
+        let quiet = Quiet::new().await;
+        for _ in 0..20 {
+            quiet.session.heard(true, true);
+            assert!(quiet.after(20).await.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_is_asked_and_then_given_up() {
+        let mut quiet = Quiet::new().await;
+        assert!(quiet.after(QUIET_SECS).await.is_none());
+        assert!(quiet.after(1).await.is_none());
+        let asked = quiet.heard_by_client().await;
+        assert!(asked.contains("<ping xmlns='urn:xmpp:ping'/>"), "{asked}");
+        // Once is enough.
+        assert!(quiet.after(ANSWER_SECS - 1).await.is_none());
+        assert!(matches!(quiet.after(1).await, Some(Order::Lost)));
+
+        let quiet = Quiet::new().await;
+        assert!(quiet.after(QUIET_SECS + 1).await.is_none());
+        quiet.session.heard(false, true);
+        assert!(quiet.after(ANSWER_SECS).await.is_none(), "it has answered");
+    }
+
+    /// Security case M06.
+    #[tokio::test]
+    async fn m06_a_client_that_never_acknowledges_is_asked_and_then_ended() {
+        let quiet = Quiet::new().await;
+        let mut batch = Batch::new(&quiet.router.ledger);
+        let managed = Box::new(Managed::new(SETTINGS, None));
+        quiet.session.manage(managed, b"", &mut batch);
+        for _ in 0..=SETTINGS.buffer_max {
+            let stanza = message("romeo@localhost/orchard", "1", 1);
+            quiet.session.push(stanza, None, &mut batch);
+        }
+        batch.flush();
+        assert!(quiet.after(10).await.is_none(), "it has ten seconds");
+        let order = quiet.after(1).await;
+        check_close(order, StreamCondition::ResourceConstraint, "unacknowledged");
+        assert_eq!(quiet.router.metrics.ledger.outboxes_overrun.get(), 1);
+    }
+}

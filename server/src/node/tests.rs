@@ -7,9 +7,12 @@ use protocol::StanzaCondition;
 
 use super::*;
 use crate::hooks::{Error, Handle, OfflineMessage, Outcome, Stage};
+use crate::modules::offline::store::{OWED_FACTOR, OfflineStore, Quota};
+use crate::modules::testing::{ChatNode, account, limit_offline_messages};
+use crate::stamp;
 use crate::storage::Place;
 use crate::storage::in_flight::InFlight;
-use crate::testing::{self, TestNode, message};
+use crate::testing::{self, TestNode, message, soon, until};
 
 /// An offline store that does as it is told.
 #[derive(Default)]
@@ -52,15 +55,80 @@ async fn a_row_is_deleted_when_its_stanza_is_stored_and_not_before() {
     let store = InFlightStore::new(db);
     recover(&node.router, &store).await.unwrap();
     assert_eq!(
-        store.list(10).await.unwrap().len(),
+        store.list(i64::MIN, 10).await.unwrap().len(),
         2,
         "they could not be stored"
     );
 
     *handler.works.lock() = true;
     recover(&node.router, &store).await.unwrap();
-    assert!(store.list(10).await.unwrap().is_empty());
+    assert!(store.list(i64::MIN, 10).await.unwrap().is_empty());
     assert_eq!(*handler.stored.lock(), ["1", "2"]);
+}
+
+/// The sender was told that its message is safe, and is not there any more: nobody would hear of an error.
+#[tokio::test]
+async fn what_an_earlier_run_acknowledged_is_kept_although_the_store_is_full() {
+    let limited = |host: &mut HostPlan| limit_offline_messages(host, 2);
+    let chat = ChatNode::start_with(&["juliet"], limited).await;
+    let juliet = account("juliet");
+    let waiting = async || {
+        let store = OfflineStore::new(chat.db.clone(), Quota::default());
+        store.count(&juliet, stamp::now_us()).await.unwrap()
+    };
+    let earlier = InFlightStore::new(chat.db.clone());
+    let row = |id: usize| InFlight::of(&message("juliet@localhost/balcony", &id.to_string(), 10));
+    let fits = 2 * OWED_FACTOR as usize;
+    earlier
+        .insert((0..fits + 3).map(row).collect())
+        .await
+        .unwrap();
+    // It can never be delivered, and hinders nobody.
+    let lost = InFlight::of(&message("nobody@localhost/x", "lost", 10));
+    earlier.insert(vec![lost]).await.unwrap();
+
+    let store = InFlightStore::new(chat.db.clone());
+    recover(&chat.node.router, &store).await.unwrap();
+    assert_eq!(waiting().await, fits as u64);
+    let left = store.list(i64::MIN, 100).await.unwrap();
+    assert_eq!(left.len(), 3, "what does not fit stays where it is");
+
+    let mut client = chat.online("juliet", "balcony").await;
+    soon(async { while waiting().await > 0 {} }).await;
+    client.send("</stream:stream>").await;
+    until(|| chat.node.find("juliet@localhost/balcony").is_none()).await;
+    recover(&chat.node.router, &store).await.unwrap();
+    assert_eq!(waiting().await, 3, "now there is room");
+    assert_eq!(store.list(i64::MIN, 100).await.unwrap().len(), 0);
+    chat.stop().await;
+}
+
+/// More rows stay than are read at a time: those behind them are not forgotten.
+#[tokio::test]
+async fn rows_that_stay_hinder_none_behind_them() {
+    let node = TestNode::start().await;
+    let handler = Arc::new(Store::default());
+    node.use_hooks(|hooks| hooks.add::<OfflineMessage, _>(Stage::Archive, "test", &handler))
+        .await;
+    let db = Db::open(storage::Options::new(Place::Memory))
+        .await
+        .unwrap();
+    db.migrate().await.unwrap();
+    let earlier = InFlightStore::new(db.clone());
+    let stuck = (0..RECOVER_BATCH).map(|_| InFlight::of(&message("romeo@localhost", "1", 10)));
+    earlier.insert(stuck.collect()).await.unwrap();
+    // Nobody's answer: it is settled at once.
+    let easy = InFlight::of(&message("localhost", "2", 10));
+    earlier.insert(vec![easy]).await.unwrap();
+
+    let store = InFlightStore::new(db);
+    recover(&node.router, &store).await.unwrap();
+    let left = store.list(i64::MIN, u32::MAX).await.unwrap();
+    assert_eq!(left.len(), RECOVER_BATCH as usize);
+    assert!(
+        left.iter()
+            .all(|row| &*row.in_flight.to == "romeo@localhost")
+    );
 }
 
 #[tokio::test]

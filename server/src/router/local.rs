@@ -5,6 +5,7 @@ use std::sync::Arc;
 use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, ns};
 
 use super::{Delivery, Route};
+use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
 use crate::hooks::{AccountPresence, DeliverLocal, Halt, MaySeePresence, OfflineMessage};
 use crate::host::Host;
@@ -190,6 +191,7 @@ impl Route {
         let mut event = OfflineMessage {
             stanza: delivery.stanza,
             to,
+            owed: delivery.token.is_some_and(Token::is_of_row),
             stored: false,
         };
         let flow = host.hooks.run(self, &mut event).await;

@@ -85,6 +85,10 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+/// Pages that each reader keeps: 256 KiB, for the inner pages of the trees. The kernel has the rest, once for all
+/// readers, where SQLite's 2 MB would be kept by each.
+const READER_CACHE: &str = "-256";
+
 /// Opens connections to one database.
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
@@ -145,8 +149,11 @@ impl Connector {
         if self.is_memory {
             return self.open_writer().await;
         }
-        SqliteConnection::connect_with(&self.options.as_ref().clone().pragma("query_only", "ON"))
-            .await
+        let options = self.options.as_ref().clone();
+        let options = options
+            .pragma("query_only", "ON")
+            .pragma("cache_size", READER_CACHE);
+        SqliteConnection::connect_with(&options).await
     }
 }
 

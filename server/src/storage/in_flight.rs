@@ -37,7 +37,7 @@ statements! {
     // In the order of the key, so it stops after its limit; run at a start, when hardly any row is of this process.
     LIST = "in_flight_list":
         "SELECT in_flight_id, from_jid, to_jid, stanza, stored_at FROM in_flight
-         WHERE node = $1 AND boot <> $2 ORDER BY in_flight_id LIMIT $3";
+         WHERE node = $1 AND boot <> $2 AND in_flight_id > $3 ORDER BY in_flight_id LIMIT $4";
 }
 
 /// A stanza in flight. Cheap to clone.
@@ -144,13 +144,14 @@ impl InFlightStore {
         self.db.execute_all("in_flight_delete_all", queries).await
     }
 
-    /// Rows of earlier processes of this node, those of one process oldest first, at most `limit` and [`LIST_MAX`].
-    /// Who has seen to them deletes them and asks for the next.
-    pub async fn list(&self, limit: u32) -> Result<Vec<LeftOver>, Error> {
+    /// Rows of earlier processes of this node with ids after `after`, those of one process oldest first, at most `limit`
+    /// and [`LIST_MAX`]. Who has seen to them deletes them and asks for the next.
+    pub async fn list(&self, after: i64, limit: u32) -> Result<Vec<LeftOver>, Error> {
         let (node, boot) = (Arc::clone(&self.node), Arc::clone(&self.boot));
         let query = LIST.bind([
             node.into(),
             boot.into(),
+            after.into(),
             i64::from(limit.min(LIST_MAX)).into(),
         ]);
         self.db

@@ -19,7 +19,7 @@ pub(crate) const TARGET: Target = Target {
 
 /// Small enough that a mutation reaches each of them.
 const SMALL: Limits = Limits {
-    element_bytes_max: 300,
+    element_bytes_max: 200,
     elements_max: 8,
     depth_max: 4,
     attributes_per_element_max: 4,
@@ -28,6 +28,7 @@ const SMALL: Limits = Limits {
     name_bytes_max: 16,
     namespace_bytes_max: 40,
     attribute_value_bytes_max: 40,
+    oversize_factor: 2,
 };
 
 /// The box of an unfinished element, with nothing in it.

@@ -1,8 +1,8 @@
 //! Limits (security cases X10 to X17): at the limit passes, one more is `policy-violation`.
 use super::{HEADER, read_in, read_with};
 use crate::StreamCondition::{NotWellFormed, PolicyViolation};
-use crate::xml::{Limits, StreamReader};
-use crate::{Element, ns};
+use crate::xml::{Item, Limits, Stamp, StreamReader};
+use crate::{Element, Jid, StreamError, ns};
 
 const LIMITS: Limits = Limits {
     element_bytes_max: 2_000,
@@ -14,6 +14,7 @@ const LIMITS: Limits = Limits {
     name_bytes_max: 20,
     namespace_bytes_max: 35,
     attribute_value_bytes_max: 50,
+    oversize_factor: 1,
 };
 
 /// `allowed` passes, `refused` does not.
@@ -102,6 +103,79 @@ fn an_oversized_element_is_named_as_one() {
             out.contains("<stanza-too-big xmlns='urn:xmpp:errors'/>"),
             "{out}"
         );
+    }
+}
+
+/// What becomes of an element of so many bytes where stanzas have at most 300 bytes and elements at most 600.
+fn refused(name: &str, attributes: &str, bytes: usize) -> Result<String, StreamError> {
+    let limits = Limits {
+        element_bytes_max: 300,
+        oversize_factor: 2,
+        attribute_value_bytes_max: 600,
+        namespace_bytes_max: 600,
+        ..LIMITS
+    };
+    let around = format!("<{name}{attributes}><b></b></{name}>").len();
+    let text = "x".repeat(bytes - around);
+    let input = format!("{HEADER}<{name}{attributes}><b>{text}</b></{name}><presence/>");
+    let from = Jid::parse("romeo@example.net/orchard").unwrap();
+    let stamp = Stamp {
+        from: from.as_ref(),
+        lang: None,
+        is_ours: &|_| false,
+    };
+    let mut found = Vec::new();
+    for piece in [input.len(), 1, 7, 299, 300, 301] {
+        let mut reader = StreamReader::new(limits);
+        let mut told = Vec::new();
+        for mut chunk in input.as_bytes().chunks(piece) {
+            while let Some(item) = reader.next(&mut chunk)? {
+                let Item::Element(frame) = item else { continue };
+                told.push(match frame.to_stanza(&stamp) {
+                    Ok(_) => frame.name().to_owned(),
+                    Err(refused) => refused.reply.map_or_else(
+                        || "nothing".to_owned(),
+                        |reply| String::from_utf8(reply.bytes().to_vec()).unwrap(),
+                    ),
+                });
+            }
+        }
+        found.push(told.join(" "));
+    }
+    assert!(found.iter().all(|told| *told == found[0]), "{found:?}");
+    Ok(found.swap_remove(0))
+}
+
+/// A stanza that is too large can be answered if it is not by far too large; nothing else can.
+#[test]
+fn an_oversized_stanza_is_answered_and_the_stream_goes_on() {
+    let attributes = " to='juliet@example.net' id='1'";
+    assert_eq!(
+        refused("message", attributes, 300).unwrap(),
+        "message presence"
+    );
+    let answer = "<message type='error' id='1' from='juliet@example.net' to='romeo@example.net/orchard'>\
+                  <error type='cancel'><not-allowed xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>\
+                  <stanza-too-big xmlns='urn:xmpp:errors'/></error></message> presence";
+    for bytes in [301, 450, 600] {
+        assert_eq!(refused("message", attributes, bytes).unwrap(), answer);
+    }
+    let errors = refused("message", " type='error'", 400).unwrap();
+    assert_eq!(errors, "nothing presence", "errors are not answered");
+    let told = |name, attributes, bytes| {
+        let error = refused(name, attributes, bytes).unwrap_err();
+        let mut out = Vec::new();
+        error.write(&mut out);
+        String::from_utf8(out).unwrap()
+    };
+    for (name, attributes, bytes) in [
+        ("message", "", 601),
+        ("stream:other", "", 301),
+        ("message", " xmlns='urn:example'", 301),
+        ("message", " xmlns='urn:&#101;xample'", 301),
+    ] {
+        let error = told(name, attributes, bytes);
+        assert!(error.contains("<policy-violation ") && error.contains("<stanza-too-big "));
     }
 }
 
@@ -194,7 +268,7 @@ fn x16_what_is_too_long_is_refused_before_it_has_come() {
                 .chain(std::iter::repeat_n(filler, LONG));
             let taken = taken_until_refused(limits, input);
             assert!(
-                taken <= limits.element_bytes_max as usize + HEADER.len(),
+                taken <= limits.read_bytes_max() as usize + HEADER.len(),
                 "{start}: {taken}"
             );
             let mut whole = format!("{HEADER}{start}").into_bytes();

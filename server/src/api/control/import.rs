@@ -1,9 +1,11 @@
 //! `account importUsers`: accounts from a file, as quickly as their passwords can be hashed.
 use std::sync::Arc;
+use std::time::Duration;
 
 use hashbrown::HashMap;
 use protocol::BareJid;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::auth::{Error, RegisterError};
@@ -17,8 +19,12 @@ const FILE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 const BATCH_LINES: usize = 500;
 /// Lines that could not be imported and are reported; the others are only counted.
 const REFUSED_REPORTED_MAX: usize = 1_000;
-/// How often a password is put in the queue again when logins have filled it; each time it waits for seconds.
+/// Lines that are hashed, or wait for their turn, at a time: the other places in that queue are for logins.
+const HASHES_AT_ONCE_MAX: usize = 16;
+/// How often a password is put in the queue again when logins have filled it.
 const HASH_ATTEMPTS_MAX: u32 = 30;
+/// How long it is left to them then.
+const HASH_PAUSE: Duration = Duration::from_secs(1);
 
 /// What became of a file.
 #[derive(Default)]
@@ -120,13 +126,18 @@ async fn import(batch: Vec<Line>, room: &mut Room, report: &mut Report) -> Resul
         return Ok(());
     };
     let mut work = JoinSet::new();
+    let turns = Arc::new(Semaphore::new(HASHES_AT_ONCE_MAX));
     for line in batch {
         let exists = line.host.auth.exists(&line.account).await;
         if exists.map_err(|error| error.to_string())? {
             report.existing += 1;
         } else if room.take(&line.host, line.account.domain()).await? {
-            // As many at a time as the node hashes at all; they end with this future.
-            work.spawn(async move { (line.number, hash(line).await) });
+            let turns = turns.clone();
+            // They end with this future.
+            work.spawn(async move {
+                let _turn = turns.acquire().await;
+                (line.number, hash(line).await)
+            });
         } else {
             report.refuse(line.number, "the domain has reached its limit of accounts");
         }
@@ -154,8 +165,9 @@ async fn hash(line: Line) -> Result<NewAccount, RegisterError> {
     let mut attempts = 0;
     let details = loop {
         match line.host.auth.new_details(&line.password).await {
-            Err(RegisterError::Auth(Error::Overloaded)) if attempts < HASH_ATTEMPTS_MAX => {
+            Err(RegisterError::Auth(Error::Overloaded(_))) if attempts < HASH_ATTEMPTS_MAX => {
                 attempts += 1;
+                tokio::time::sleep(HASH_PAUSE).await;
             }
             details => break details?,
         }

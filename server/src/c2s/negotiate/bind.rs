@@ -19,9 +19,10 @@ const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 impl Negotiation<'_> {
     /// Limits and marks of a stream that has logged in.
     fn limits(&self) -> Limits {
+        let stanza_bytes_max = self.conn.listener.stanza_bytes_max;
         Limits {
-            element_bytes_max: self.conn.listener.stanza_bytes_max,
-            attribute_value_bytes_max: self.conn.listener.stanza_bytes_max,
+            element_bytes_max: stanza_bytes_max,
+            attribute_value_bytes_max: stanza_bytes_max,
             ..Limits::AUTHENTICATED
         }
     }

@@ -1,13 +1,19 @@
 //! SASL on a client stream (RFC 6120 section 6).
+use std::convert::Infallible;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use protocol::sasl::{ChannelBinding, ScramServer, decode_base64, plain};
 use protocol::stream::secure_id;
 use protocol::{BareJid, Element, SaslFailure, StreamCondition, StreamError, ns};
 
+use tokio::time::Instant;
+
 use super::{ATTEMPTS_MAX, End, Incoming, Negotiation, Step};
-use crate::auth::mechanisms::Mechanism;
-use crate::auth::throttle::Verdict;
+use crate::auth::{self, mechanisms::Mechanism};
+
+/// Who has logged in, and what the client is told along with it; or why nobody has.
+type Attempted = Result<(BareJid, Option<Vec<u8>>), SaslFailure>;
 
 impl Negotiation<'_> {
     /// `<auth/>`: one attempt.
@@ -42,7 +48,7 @@ impl Negotiation<'_> {
         &mut self,
         mechanism: Mechanism,
         initial: Option<String>,
-    ) -> Result<Result<(BareJid, Option<Vec<u8>>), SaslFailure>, End> {
+    ) -> Result<Attempted, End> {
         let initial = match initial {
             Some(text) => text,
             // No initial response: the client gives it after an empty challenge.
@@ -56,7 +62,7 @@ impl Negotiation<'_> {
             Err(failure) => return Ok(Err(failure)),
         };
         match mechanism {
-            Mechanism::Plain => Ok(self.plain(&message).await),
+            Mechanism::Plain => self.plain(&message).await,
             Mechanism::Anonymous => Ok(self.anonymous()),
             Mechanism::Scram { hash, plus } => self.scram(hash, plus, &message).await,
         }
@@ -97,21 +103,31 @@ impl Negotiation<'_> {
         }
     }
 
-    async fn plain(&mut self, message: &[u8]) -> Result<(BareJid, Option<Vec<u8>>), SaslFailure> {
-        let fields = plain::parse(message)?;
-        let account = self.account_of(fields.authcid, fields.authzid)?;
-        self.admit(&account).await?;
-        let Some(host) = self.host.clone() else {
-            return Err(SaslFailure::NotAuthorized);
+    async fn plain(&mut self, message: &[u8]) -> Result<Attempted, End> {
+        let fields = match plain::parse(message) {
+            Ok(fields) => fields,
+            Err(failure) => return Ok(Err(failure)),
         };
-        match host.auth.check_password(&account, fields.password).await {
-            Ok(true) => Ok((account, None)),
-            Ok(false) => self.refuse(&account),
-            Err(error) => Err(unavailable(&error)),
+        let account = match self.account_of(fields.authcid, fields.authzid) {
+            Ok(account) => account,
+            Err(failure) => return Ok(Err(failure)),
+        };
+        let Some(host) = self.host.clone() else {
+            return Ok(Err(SaslFailure::NotAuthorized));
+        };
+        if let Err(failure) = self.turn(&account).await? {
+            return Ok(Err(failure));
         }
+        Ok(
+            match host.auth.check_password(&account, fields.password).await {
+                Ok(true) => Ok((account, None)),
+                Ok(false) => self.refuse(&account),
+                Err(error) => Err(self.unavailable(&error)),
+            },
+        )
     }
 
-    fn anonymous(&self) -> Result<(BareJid, Option<Vec<u8>>), SaslFailure> {
+    fn anonymous(&self) -> Attempted {
         let local = secure_id().to_ascii_lowercase();
         let account = BareJid::from_parts(Some(&local), self.domain());
         account
@@ -124,7 +140,7 @@ impl Negotiation<'_> {
         hash: protocol::sasl::ScramHash,
         plus: bool,
         message: &[u8],
-    ) -> Result<Result<(BareJid, Option<Vec<u8>>), SaslFailure>, End> {
+    ) -> Result<Attempted, End> {
         let Some(host) = self.host.clone() else {
             return Ok(Err(SaslFailure::NotAuthorized));
         };
@@ -144,10 +160,8 @@ impl Negotiation<'_> {
             Err(SaslFailure::InvalidAuthzid) => return Ok(Err(SaslFailure::InvalidAuthzid)),
             Err(_) => None,
         };
-        if let Some(account) = &account
-            && let Err(failure) = self.admit(account).await
-        {
-            return Ok(Err(failure));
+        if account.is_some() && self.conn.router.throttle.refuses(self.conn.peer) {
+            return Ok(Err(self.too_many_failures()));
         }
         let keys = match host
             .auth
@@ -155,13 +169,19 @@ impl Negotiation<'_> {
             .await
         {
             Ok(keys) => keys,
-            Err(error) => return Ok(Err(unavailable(&error))),
+            Err(error) => return Ok(Err(self.unavailable(&error))),
         };
         let first = scram.challenge(keys, &secure_id());
         let response = match self.challenge(&first).await? {
             Ok(response) => response,
             Err(failure) => return Ok(Err(failure)),
         };
+        // Here it is a guess: before, the client has shown nothing that could be right or wrong.
+        if let Some(account) = &account
+            && let Err(failure) = self.turn(account).await?
+        {
+            return Ok(Err(failure));
+        }
         let binding = self.binding_data(scram.channel_binding());
         let last =
             decode_base64(&response).and_then(|message| scram.finish(&message, binding.as_deref()));
@@ -182,25 +202,36 @@ impl Negotiation<'_> {
     }
 
     /// Makes a guesser wait, or sends it away.
-    async fn admit(&mut self, account: &BareJid) -> Result<(), SaslFailure> {
-        match self
-            .conn
-            .router
-            .throttle
-            .admit(account.as_str(), self.conn.peer)
-        {
-            Verdict::Go => Ok(()),
-            Verdict::Wait(delay) => {
-                tokio::time::sleep(delay).await;
-                // Our pause is not the client's.
-                self.deadline += delay;
-                Ok(())
-            }
-            Verdict::Refuse => Err(SaslFailure::TemporaryAuthFailure),
-        }
+    async fn turn(&mut self, account: &BareJid) -> Result<Result<(), SaslFailure>, End> {
+        let router = self.conn.router.clone();
+        let (peer, began) = (self.conn.peer, Instant::now());
+        self.conn.batch.flush();
+        let waits = async {
+            router.metrics.logins.guesses_delayed.inc();
+            std::future::pending::<Infallible>().await
+        };
+        let is_admitted = tokio::select! {
+            biased;
+            is_admitted = router.throttle.turn(account.as_str(), peer) => is_admitted,
+            never = waits => match never {},
+            error = router.leaving.begun() => return Err(End::Ordered(error, "drained")),
+            end = self.conn.ended() => return Err(end),
+        };
+        // Our pause is not the client's.
+        self.deadline += began.elapsed();
+        Ok(if is_admitted {
+            Ok(())
+        } else {
+            Err(self.too_many_failures())
+        })
     }
 
-    fn refuse<T>(&self, account: &BareJid) -> Result<T, SaslFailure> {
+    fn too_many_failures(&self) -> SaslFailure {
+        self.conn.router.metrics.logins.guesses_refused.inc();
+        SaslFailure::TemporaryAuthFailure
+    }
+
+    fn refuse(&self, account: &BareJid) -> Attempted {
         self.conn
             .router
             .throttle
@@ -227,8 +258,11 @@ impl Negotiation<'_> {
         }
         out.extend_from_slice(b"</success>");
         self.conn.send(&out);
-        self.conn.router.throttle.succeeded(account.as_str());
-        self.conn.router.metrics.logins.ok.inc();
+        if mechanism != Mechanism::Anonymous {
+            let throttle = &self.conn.router.throttle;
+            throttle.succeeded(account.as_str(), self.conn.peer);
+        }
+        self.conn.router.metrics.logins.attempts.ok.inc();
         tracing::debug!(mechanism = mechanism.name(), "logged in");
         self.account = Some(account);
         self.handshake = None;
@@ -238,7 +272,7 @@ impl Negotiation<'_> {
 
     /// Tells the client; it may try again on the same stream a few times.
     pub(super) fn fail_login(&mut self, failure: SaslFailure) -> Result<Step, End> {
-        self.conn.router.metrics.logins.failed.inc();
+        self.conn.router.metrics.logins.attempts.failed.inc();
         let mut out = Vec::new();
         failure.write(&mut out);
         self.conn.send(&out);
@@ -250,9 +284,13 @@ impl Negotiation<'_> {
         }
         Ok(Step::Stay)
     }
-}
 
-fn unavailable(error: &crate::auth::Error) -> SaslFailure {
-    tracing::error!(%error, "credentials could not be read");
-    SaslFailure::TemporaryAuthFailure
+    fn unavailable(&self, error: &auth::Error) -> SaslFailure {
+        match error {
+            // Strangers bring this about at will.
+            auth::Error::Overloaded(_) => _ = self.conn.router.metrics.logins.hashes_refused.inc(),
+            auth::Error::Storage(error) => tracing::error!(%error, "credentials could not be read"),
+        }
+        SaslFailure::TemporaryAuthFailure
+    }
 }

@@ -12,6 +12,10 @@ use crate::storage::{self, Db, Error, Value, statements};
 pub const MESSAGES_MAX: u32 = 1_000;
 /// Bytes of messages kept for one account.
 pub const MESSAGES_BYTES_MAX: u32 = 8 * 1024 * 1024;
+/// So many times the quota is there for messages whose senders were told that they are safe: those that a client had
+/// been sent and had not acknowledged when its session ended, or the node. No sender can be told otherwise any more, and
+/// what the sessions of an account may leave behind fits in.
+pub const OWED_FACTOR: u32 = 4;
 /// Messages that [`OfflineStore::list`] returns at most: a login holds one page in memory.
 pub const PAGE_MAX: u32 = 50;
 /// Bytes of such a page, apart from its last message: half of what may wait for a socket.
@@ -103,6 +107,16 @@ pub struct Quota {
     pub messages: u32,
     /// Bytes of their stanzas.
     pub bytes: u32,
+}
+
+impl Quota {
+    /// The same for owed messages, see [`OWED_FACTOR`].
+    pub fn owed(self) -> Self {
+        Self {
+            messages: self.messages.saturating_mul(OWED_FACTOR),
+            bytes: self.bytes.saturating_mul(OWED_FACTOR),
+        }
+    }
 }
 
 impl Default for Quota {

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use super::backlog::to_stanza;
 use super::store::Message;
 use super::*;
-use crate::modules::testing::{ChatNode, account, fence, stanza};
+use crate::modules::testing::{
+    ChatNode, account, condition, fence, limit_offline_messages, stanza,
+};
 use crate::testing::{Client, Heard, soon, until};
 
 fn parse(xml: &str) -> Stanza {
@@ -261,6 +263,43 @@ async fn of_two_sessions_at_once_one_gets_the_messages() {
         came.push(stanza(&mut left).await);
     }
     assert_eq!(ids(&came), (0..30).collect::<Vec<_>>());
+    chat.stop().await;
+}
+
+/// The sender has been told that the message is safe, as it was committed where it waited for the receiver's word, and is
+/// gone. The receiver never took it, and its store is full.
+#[tokio::test]
+async fn what_was_acknowledged_is_kept_when_the_session_ends_although_the_store_is_full() {
+    let chat =
+        ChatNode::start_with(&["romeo", "juliet"], |host| limit_offline_messages(host, 1)).await;
+    store_many(&chat, 1).await;
+    let mut juliet = chat.node.session("juliet", "balcony").await;
+    // Of negative priority, so that what is stored stays there.
+    juliet
+        .send("<enable xmlns='urn:xmpp:sm:3'/><presence><priority>-1</priority></presence>")
+        .await;
+    fence(&mut juliet).await;
+    let mut romeo = chat.node.session("romeo", "orchard").await;
+    romeo.send("<enable xmlns='urn:xmpp:sm:3'/>").await;
+    for id in ["1", "2"] {
+        romeo.chat("juliet@localhost/balcony", id).await;
+    }
+    romeo.acknowledged(2).await;
+    romeo.send("</stream:stream>").await;
+    until(|| chat.node.find("romeo@localhost/orchard").is_none()).await;
+    juliet.cut();
+    until(|| chat.node.find("juliet@localhost/balcony").is_none()).await;
+    soon(async { while waiting(&chat).await < 3 {} }).await;
+
+    // Whoever is not owed anything is refused as ever.
+    let mut romeo = chat.node.session("romeo", "orchard").await;
+    romeo.chat("juliet@localhost", "4").await;
+    assert_eq!(
+        condition(&stanza(&mut romeo).await),
+        Some("service-unavailable")
+    );
+    let mut juliet = chat.node.session("juliet", "balcony").await;
+    assert_eq!(ids(&come(&mut juliet).await), [0, 1, 2]);
     chat.stop().await;
 }
 

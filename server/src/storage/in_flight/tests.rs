@@ -15,7 +15,7 @@ fn stanza(index: usize) -> InFlight {
 async fn rows(db: &Db) -> Vec<LeftOver> {
     let (next, mut rows) = (InFlightStore::new(db.clone()), Vec::new());
     loop {
-        let page = next.list(u32::MAX).await.unwrap();
+        let page = next.list(i64::MIN, u32::MAX).await.unwrap();
         if page.is_empty() {
             return rows;
         }
@@ -91,7 +91,7 @@ async fn the_next_start_finds_what_a_killed_process_left() {
     let own = now.insert((10..13).map(stanza).collect()).await.unwrap();
     let elsewhere = InFlightStore::for_node(db.clone(), "elsewhere");
     elsewhere.insert(vec![stanza(20)]).await.unwrap();
-    let left = now.list(1).await.unwrap();
+    let left = now.list(i64::MIN, 1).await.unwrap();
     assert_eq!(
         left,
         [LeftOver {
@@ -100,7 +100,7 @@ async fn the_next_start_finds_what_a_killed_process_left() {
         }]
     );
     now.delete(&[left[0].id]).await.unwrap();
-    let left = now.list(100).await.unwrap();
+    let left = now.list(i64::MIN, 100).await.unwrap();
     assert_eq!(
         left,
         [LeftOver {
@@ -109,7 +109,7 @@ async fn the_next_start_finds_what_a_killed_process_left() {
         }]
     );
     now.delete(&[left[0].id]).await.unwrap();
-    assert_eq!(now.list(100).await.unwrap(), []);
+    assert_eq!(now.list(i64::MIN, 100).await.unwrap(), []);
     let kept: Vec<_> = rows(&db).await.iter().map(|row| row.id).collect();
     assert_eq!(kept, own);
 }

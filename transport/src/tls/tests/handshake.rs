@@ -287,6 +287,21 @@ fn sessions_are_resumed_until_the_certificate_changes() {
     }
 }
 
+/// Security case T08: what comes along with a ClientHello could be sent again by whoever has seen it.
+#[test]
+fn t08_no_early_data_is_offered_or_taken() {
+    let tls = server();
+    let mut config = client_config(TlsVersion::Tls13, &[]);
+    config.enable_early_data = true;
+    for is_resumed in [false, true] {
+        let mut pair = Pair::new(&tls, AcceptKind::Direct, config.clone(), "example.org");
+        assert!(pair.client.early_data().is_none());
+        pair.exchange().unwrap();
+        assert!(!pair.client.is_early_data_accepted());
+        assert_eq!(pair.server.take_handshake().unwrap().resumed, is_resumed);
+    }
+}
+
 #[test]
 fn a_session_is_not_resumed_under_another_name() {
     let tls = server();
