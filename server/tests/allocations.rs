@@ -75,6 +75,33 @@ fn an_idle_session_costs_few_bytes() {
     }
 }
 
+/// Readers that stop while their bytes are counted.
+const STALLED: usize = 20;
+/// The kernel's buffer of such a reader, in bytes: as small as the kernel allows.
+const STALLED_RECEIVE_BYTES: usize = 1;
+/// Bytes of a message to them.
+const STALLED_MESSAGE_BYTES: usize = 1_024;
+/// By then so many were sent to each that the node must have given them up.
+const STALLED_ROUNDS_MAX: usize = 1_000;
+
+#[test]
+fn a_reader_that_stops_costs_few_bytes() {
+    for (tls, managed, limit) in [
+        (false, false, 165_000),
+        (false, true, 200_000),
+        (true, false, 165_000),
+        (true, true, 200_000),
+    ] {
+        let info = counted(Case { tls, managed }, stall);
+        // At the worst moment, which is shortly before they are given up.
+        let each = info.bytes_max / STALLED as u64;
+        println!(
+            "TLS {tls}, stream management {managed}: {each} bytes per reader that has stopped"
+        );
+        assert!(each <= limit, "{each} of {limit}");
+    }
+}
+
 /// What the node's thread allocates between the two times that `work` on another thread says something. After the
 /// second time `work` waits before it hangs up.
 fn counted(case: Case, work: Work) -> AllocationInfo {
@@ -142,6 +169,50 @@ fn idle(address: SocketAddr, case: Case, told: &mpsc::Sender<()>, may_go_on: &Re
     drop((first, clients));
 }
 
+/// Readers that have logged in, and messages to them until the node has given up all.
+fn stall(address: SocketAddr, case: Case, told: &mpsc::Sender<()>, may_go_on: &Receiver<()>) {
+    let log_in = |_| {
+        let client = Client::log_in(address, case);
+        let socket = socket2::SockRef::from(&client.socket);
+        socket.set_recv_buffer_size(STALLED_RECEIVE_BYTES).unwrap();
+        client
+    };
+    let readers: Vec<_> = (0..STALLED).map(log_in).collect();
+    // It waits for no acknowledgement, so that no row is made, which a thread of the database would let go.
+    let mut sender = Client::log_in(
+        address,
+        Case {
+            managed: false,
+            ..case
+        },
+    );
+    told.blocking_send(()).unwrap();
+    may_go_on.recv().unwrap();
+    let body = "x".repeat(STALLED_MESSAGE_BYTES);
+    let mut listening: Vec<&Client> = readers.iter().collect();
+    for round in 0..STALLED_ROUNDS_MAX {
+        for reader in &listening {
+            let to = &reader.jid;
+            sender.send(&format!(
+                "<message to='{to}' type='chat'><body>{body}</body></message>"
+            ));
+        }
+        sender.send(&format!(
+            "<iq type='get' id='round-{round}-' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>"
+        ));
+        let answers = sender.until(&format!("round-{round}-"));
+        // What comes from one is an error: it has gone.
+        listening.retain(|reader| !answers.contains(&reader.jid));
+        if listening.is_empty() {
+            break;
+        }
+    }
+    assert!(listening.is_empty(), "{} go on", listening.len());
+    told.blocking_send(()).unwrap();
+    may_go_on.recv().unwrap();
+    drop(readers);
+}
+
 /// Logs two clients in and lets them talk; says when all is warm, and when all was counted.
 fn play(address: SocketAddr, case: Case, told: &mpsc::Sender<()>, may_go_on: &Receiver<()>) {
     let mut clients = [0, 1].map(|_| Client::log_in(address, case));
@@ -166,6 +237,8 @@ impl<T: Read + Write> Duplex for T {}
 
 struct Client {
     stream: Box<dyn Duplex>,
+    /// The same, for its options.
+    socket: TcpStream,
     unread: Vec<u8>,
     jid: String,
     managed: bool,
@@ -178,6 +251,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         let patience = Duration::from_secs(20);
         stream.set_read_timeout(Some(patience)).unwrap();
+        let socket = stream.try_clone().unwrap();
         let stream: Box<dyn Duplex> = if case.tls {
             Box::new(encrypted(stream))
         } else {
@@ -185,6 +259,7 @@ impl Client {
         };
         let mut client = Self {
             stream,
+            socket,
             unread: Vec::new(),
             jid: String::new(),
             managed: case.managed,

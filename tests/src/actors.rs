@@ -226,6 +226,8 @@ struct Receiving {
     resumable: Option<(String, u32)>,
     /// What came and was not acknowledged.
     unconfirmed: VecDeque<usize>,
+    /// Without stream management: what came, and the number from which on messages were sent later than that.
+    written_before: Vec<(usize, usize)>,
     /// How many stanzas came on this session.
     handled: u32,
     is_managed: bool,
@@ -255,6 +257,7 @@ pub async fn receive(
         account,
         resumable: resume.map(|id| (id, 0)),
         unconfirmed: VecDeque::new(),
+        written_before: Vec::new(),
         handled: 0,
         is_managed: false,
         is_reported: false,
@@ -332,6 +335,7 @@ impl Receiving {
         client.bind(self.receiver.resource).await?;
         self.handled = 0;
         self.unconfirmed.clear();
+        self.written_before.clear();
         self.is_managed = self.receiver.habit != Habit::Slow;
         if self.is_managed {
             let (id, early) = client.enable().await?;
@@ -437,12 +441,25 @@ impl Receiving {
             return;
         }
         if let Some(number) = self.stage.book.received(&self.account, stanza) {
-            // Without stream management nobody can tell since when the node counts it as written: it does when the whole
-            // of a refused write has gone out.
             if self.is_managed {
                 self.unconfirmed.push_back(number);
+            } else {
+                self.note_written(number);
             }
         }
+    }
+
+    /// The node is done with a message when the whole of the write has gone out that it was part of. What was sent after
+    /// it had come is part of a later one.
+    fn note_written(&mut self, number: usize) {
+        let written = self
+            .written_before
+            .extract_if(.., |(_, first_later)| *first_later <= number);
+        self.stage
+            .book
+            .confirmed(written.map(|(earlier, _)| earlier));
+        let first_later = self.stage.book.sent_count();
+        self.written_before.push((number, first_later));
     }
 
     async fn acknowledge(&mut self, client: &mut Light) -> Result<()> {

@@ -30,6 +30,10 @@ pub struct Book {
 #[derive(Default)]
 struct Pages {
     messages: Vec<Message>,
+    /// How many of them have arrived.
+    arrived: usize,
+    /// How many are acknowledged and have not.
+    missing: usize,
     /// Which boot of the node this is.
     boot: usize,
     bounces: usize,
@@ -109,9 +113,16 @@ impl Book {
         (number, message)
     }
 
+    /// How many messages were entered so far: the number of the next one.
+    pub fn sent_count(&self) -> usize {
+        self.pages.lock().messages.len()
+    }
+
     /// The sender saw an acknowledgement.
     pub fn acknowledged(&self, number: usize) {
-        self.pages.lock().messages[number].acked = true;
+        let mut pages = self.pages.lock();
+        pages.change(number, |message| message.acked = true);
+        drop(pages);
         self.changed.notify_waiters();
     }
 
@@ -128,7 +139,7 @@ impl Book {
             }
         };
         if message.attr("type") == Some("error") {
-            pages.messages[number].bounced = true;
+            pages.change(number, |message| message.bounced = true);
             pages.bounces += 1;
             return None;
         }
@@ -149,16 +160,15 @@ impl Book {
         }
     }
 
-    /// The node was ended; what comes now comes from the next one.
-    pub fn next_boot(&self) {
-        let now = Instant::now();
+    /// The node was ended at that time; what comes now comes from the next one.
+    pub fn next_boot(&self, ended_at: Instant) {
         let mut pages = self.pages.lock();
         pages.boot += 1;
         for message in &mut pages.messages {
             let is_settled = |arrival: &Arrival| {
                 arrival
                     .confirmed
-                    .is_some_and(|at| now.duration_since(at) >= EFFECT)
+                    .is_some_and(|at| ended_at.saturating_duration_since(at) >= EFFECT)
             };
             message.ends_in_flight += usize::from(!message.arrivals.iter().any(is_settled));
         }
@@ -197,20 +207,27 @@ impl Book {
 
     /// Waits until every acknowledged message has arrived, and returns what is missing after all this time.
     pub async fn settle(&self, wait: Duration) -> Vec<String> {
-        let settled = async {
-            loop {
-                let changed = self.changed.notified();
-                tokio::pin!(changed);
-                changed.as_mut().enable();
-                if self.missing().is_empty() {
-                    return;
-                }
-                changed.await;
-            }
-        };
+        let settled = self.wait_until(|pages| pages.missing == 0);
         match tokio::time::timeout(wait, settled).await {
             Ok(()) => Vec::new(),
             Err(_) => self.missing(),
+        }
+    }
+
+    /// Waits until so many messages have arrived, however long it takes.
+    pub async fn wait_until_arrived(&self, count: usize) {
+        self.wait_until(|pages| pages.arrived >= count).await;
+    }
+
+    async fn wait_until(&self, is_true: impl Fn(&Pages) -> bool) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if is_true(&self.pages.lock()) {
+                return;
+            }
+            changed.await;
         }
     }
 
@@ -226,8 +243,8 @@ impl Book {
         Totals {
             sent: pages.messages.len(),
             acked: count(|message| message.acked),
-            arrived: count(|message| !message.arrivals.is_empty()),
-            arrived_unacked: count(|message| !message.acked && !message.arrivals.is_empty()),
+            arrived: pages.arrived,
+            arrived_unacked: count(|message| !message.acked && message.has_arrived()),
             copies: pages.copies,
             repeats: pages.repeats,
             bounced: pages.bounces,
@@ -236,6 +253,16 @@ impl Book {
 }
 
 impl Pages {
+    /// All changes go through here that may change how many have arrived or are missing.
+    fn change(&mut self, number: usize, change: impl FnOnce(&mut Message)) {
+        let message = &mut self.messages[number];
+        self.arrived -= usize::from(message.has_arrived());
+        self.missing -= usize::from(message.is_missing());
+        change(message);
+        self.arrived += usize::from(message.has_arrived());
+        self.missing += usize::from(message.is_missing());
+    }
+
     /// The number of a message that is as it was sent.
     fn identify(&self, account: &str, message: &Element) -> Result<usize, String> {
         let id = message.attr("id").and_then(|id| id.strip_prefix('m'));
@@ -266,8 +293,7 @@ impl Pages {
     }
 
     fn arrive(&mut self, number: usize) {
-        let boot = self.boot;
-        let message = &mut self.messages[number];
+        let message = &self.messages[number];
         if !message.arrivals.is_empty() {
             if message.is_single {
                 self.repeats += 1;
@@ -275,10 +301,11 @@ impl Pages {
                 self.copies += 1;
             }
         }
-        message.arrivals.push(Arrival {
-            boot,
+        let arrival = Arrival {
+            boot: self.boot,
             confirmed: None,
-        });
+        };
+        self.change(number, |message| message.arrivals.push(arrival));
     }
 
     /// A receiver acknowledges a message once, and once more for each time that the node was ended while it was in
@@ -311,8 +338,12 @@ impl Pages {
 }
 
 impl Message {
+    fn has_arrived(&self) -> bool {
+        !self.arrivals.is_empty()
+    }
+
     fn is_missing(&self) -> bool {
-        self.acked && !self.bounced && self.arrivals.is_empty()
+        self.acked && !self.bounced && !self.has_arrived()
     }
 }
 
@@ -392,7 +423,7 @@ mod tests {
         book.received(&juliet, &came);
         come_and_confirm();
         // Ended right behind the acknowledgement: it may not have had its effect.
-        book.next_boot();
+        book.next_boot(Instant::now());
         come_and_confirm();
         assert_eq!((book.totals().repeats, book.problems().len()), (2, 0));
         come_and_confirm();

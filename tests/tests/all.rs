@@ -5,17 +5,15 @@
 )]
 
 #[cfg(test)]
-mod crash;
-#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;
 #[cfg(test)]
-mod drain;
-#[cfg(test)]
 mod interop;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod proof;
 #[cfg(test)]
 mod resumption;
 #[cfg(test)]

@@ -108,38 +108,6 @@ fn an_idle_connection_is_small() {
     }
 }
 
-/// The counting allocator sees no allocations of the cryptographic library, which is C: this does.
-#[test]
-#[ignore = "measures the memory of the whole process, so it must run alone"]
-fn resident_memory_of_idle_connections() {
-    const CONNECTIONS: usize = 4_000;
-    let tls = server();
-    let connect = |version| {
-        let config = client_config(version, &[]);
-        let mut pair = Pair::new(&tls, AcceptKind::Direct, config, "example.org");
-        pair.exchange().unwrap();
-        pair.server.take_handshake().unwrap();
-        pair.client_sends(&[b'x'; 300]).unwrap();
-        pair.server_sends(&[b'x'; 300]);
-        pair.server
-    };
-    // None is dropped before the end, so that none lies in memory that another one has left.
-    let mut servers = Vec::with_capacity(3 * CONNECTIONS);
-    for version in [TlsVersion::Tls13, TlsVersion::Tls12] {
-        servers.extend((0..500).map(|_| connect(version)));
-        let before = resident_bytes();
-        servers.extend((0..CONNECTIONS).map(|_| connect(version)));
-        let per_connection = (resident_bytes() - before) / CONNECTIONS;
-        println!("{version}: {per_connection} bytes resident per idle connection");
-    }
-}
-
-fn resident_bytes() -> usize {
-    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
-    let pages: usize = statm.split(' ').nth(1).unwrap().parse().unwrap();
-    pages * 4096
-}
-
 #[test]
 fn an_unfinished_record_is_held_at_its_size_and_let_go() {
     let tls = server();

@@ -12,6 +12,8 @@ use tokio::task::JoinSet;
 
 /// Rounds of the proof; `CRASH_ROUNDS` is another number of them.
 const ROUNDS: usize = 50;
+/// Nodes that live and die beside each other, as most of a life is spent waiting. Each has its part of the rounds.
+const LANES: usize = 4;
 /// Rounds within which a node that acknowledges what it has merely routed must have lost something.
 const ROUNDS_TO_LOSE: usize = 10;
 /// Acknowledged messages must have arrived so long after everybody is back.
@@ -22,43 +24,61 @@ const ARRIVAL_IF_LOST: Duration = Duration::from_secs(3);
 const CLIENTS: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "kills a node 50 times, 90 s: cargo xtask test proof"]
 async fn nothing_acknowledged_is_lost_when_the_node_is_killed() {
     let rounds = number("CRASH_ROUNDS")
         .and_then(|rounds| usize::try_from(rounds).ok())
         .unwrap_or(ROUNDS);
-    let mut crash = Crash::new("settled").await.unwrap();
-    for _ in 0..rounds {
-        crash.round().await.unwrap();
-        assert_eq!(crash.lost, Vec::<String>::new(), "lost; {}", crash.report());
+    let mut dice = seeded_dice();
+    let began = Instant::now();
+    let mut lanes = JoinSet::new();
+    for lane in 0..LANES {
+        let rounds = rounds / LANES + usize::from(lane < rounds % LANES);
+        lanes.spawn(kill_again_and_again(rounds, dice.roll()));
     }
-    crash.last_look().await.unwrap();
-    assert_eq!(crash.lost, Vec::<String>::new(), "lost; {}", crash.report());
-    assert_eq!(
-        crash.book.problems(),
-        Vec::<String>::new(),
-        "{}",
+    let mut acked = 0;
+    while let Some(lane) = lanes.join_next().await {
+        acked += lane.unwrap().unwrap_or_else(|error| panic!("{error:#}"));
+    }
+    assert!(acked > rounds * 20, "only {acked} were acknowledged");
+    let secs = began.elapsed().as_secs_f64();
+    eprintln!("{rounds} rounds in {secs:.1} s, {acked} messages were acknowledged");
+}
+
+/// Returns how many messages were acknowledged.
+async fn kill_again_and_again(rounds: usize, seed: u64) -> Result<usize> {
+    let mut crash = Crash::new("settled", seed).await?;
+    for _ in 0..rounds {
+        let round = crash.round().await;
+        round.with_context(|| crash.report())?;
+        ensure!(
+            crash.lost.is_empty(),
+            "{:#?} are lost; {}",
+            crash.lost,
+            crash.report()
+        );
+    }
+    crash.last_look().await?;
+    let problems = crash.book.problems();
+    let is_right = crash.lost.is_empty() && problems.is_empty();
+    ensure!(
+        is_right,
+        "{:#?} are lost, {problems:#?}; {}",
+        crash.lost,
         crash.report()
     );
     let totals = crash.book.totals();
-    assert_eq!(
-        totals.bounced,
-        0,
+    ensure!(
+        totals.bounced == 0,
         "nobody was to get an error; {}",
         crash.report()
     );
-    assert!(
-        totals.acked > rounds * 20,
-        "too little was acknowledged; {}",
-        crash.report()
-    );
     eprintln!("{}", crash.report());
+    Ok(totals.acked)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "kills a node until it has lost something: cargo xtask test proof"]
 async fn a_node_that_acknowledges_what_it_routed_is_caught_losing() {
-    let mut crash = Crash::new("routed").await.unwrap();
+    let mut crash = Crash::new("routed", seeded_dice().roll()).await.unwrap();
     crash.arrival = ARRIVAL_IF_LOST;
     while crash.lost.is_empty() {
         assert!(
@@ -71,6 +91,14 @@ async fn a_node_that_acknowledges_what_it_routed_is_caught_losing() {
     eprintln!("found {} losses; {}", crash.lost.len(), crash.report());
 }
 
+/// Whatever is chosen at random is chosen by it.
+fn seeded_dice() -> Dice {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let seed = number("CRASH_SEED").unwrap_or_else(|| u64::from(now.subsec_nanos()));
+    eprintln!("CRASH_SEED={seed} chooses the same kill points again");
+    Dice::new(seed)
+}
+
 /// A number in the environment.
 fn number(name: &str) -> Option<u64> {
     let text = std::env::var_os(name)?;
@@ -80,7 +108,6 @@ fn number(name: &str) -> Option<u64> {
 struct Crash {
     home: Home,
     book: Arc<Book>,
-    seed: u64,
     dice: Dice,
     rounds: usize,
     began: Instant,
@@ -95,10 +122,7 @@ struct Crash {
 }
 
 impl Crash {
-    async fn new(acknowledge: &str) -> Result<Self> {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let seed = number("CRASH_SEED").unwrap_or_else(|| u64::from(now.subsec_nanos()));
-        eprintln!("CRASH_SEED={seed} chooses the same kill points again");
+    async fn new(acknowledge: &str, seed: u64) -> Result<Self> {
         let setup = Setup {
             general: format!("acknowledge = \"{acknowledge}\""),
             tables: "[access]\nmax_user_offline_messages = [{ acl = \"all\", value = 100000 }]\n"
@@ -113,7 +137,6 @@ impl Crash {
         Ok(Self {
             home: Home::new(&setup, &accounts).await?,
             book: Arc::default(),
-            seed,
             dice: Dice::new(seed),
             rounds: 0,
             began: Instant::now(),
@@ -167,10 +190,11 @@ impl Crash {
         clients: Clients,
     ) -> Result<()> {
         self.complaints.extend(node.complaints());
+        let ended_at = Instant::now();
         node.kill()?;
         phase.send_replace(Phase::Over);
         self.resume = clients.gone().await?;
-        self.book.next_boot();
+        self.book.next_boot(ended_at);
         Ok(())
     }
 
@@ -213,11 +237,9 @@ impl Crash {
     }
 
     fn report(&self) -> String {
-        let Self {
-            seed, rounds, load, ..
-        } = self;
+        let Self { rounds, load, .. } = self;
         format!(
-            "CRASH_SEED={seed}, {rounds} rounds in {:.1} s, {:.1} s of load: {:?}\nproblems: {:#?}\ncomplaints of the node: {:#?}\nnotes: {:#?}",
+            "{rounds} rounds in {:.1} s, {:.1} s of load: {:?}\nproblems: {:#?}\ncomplaints of the node: {:#?}\nnotes: {:#?}",
             self.began.elapsed().as_secs_f64(),
             load.as_secs_f64(),
             self.book.totals(),
