@@ -210,8 +210,9 @@ impl Ledger {
 
     /// One more target is done with each of the stanzas. Takes one sender's lock at a time.
     pub fn settle_all(&self, tokens: &mut Vec<Token>) {
-        while let Some(token) = tokens.pop() {
+        while let Some(token) = tokens.last().copied() {
             if token.is_of_row() {
+                tokens.pop();
                 self.settle_own(token.stanza);
                 continue;
             }
@@ -220,9 +221,12 @@ impl Ledger {
                 .lock()
                 .get(&token.session)
                 .cloned();
-            let Some(mut sender) = sender else { continue };
+            let Some(mut sender) = sender else {
+                tokens.pop();
+                continue;
+            };
             let (settled, reads_again) = loop {
-                match sender.settle(token.stanza) {
+                match sender.settle(token.session, tokens) {
                     Settlement::Noted {
                         settled,
                         reads_again,

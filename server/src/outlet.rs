@@ -8,7 +8,7 @@
 //! only that task goes on when the socket is writable again. Never are `writing` and `blocked` set at once: whoever
 //! ends a write hands on to the session's task what TLS has put behind it meanwhile. This is the only file that locks
 //! an outlet.
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -163,7 +163,14 @@ pub enum Settlement {
 thread_local! {
     /// Ciphertext of the flush in progress on this thread.
     static SEALED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// Room for the tokens of the next batch on this thread.
+    static SETTLED: Cell<Vec<Token>> = const { Cell::new(Vec::new()) };
 }
+
+/// Tokens that a thread keeps room for.
+const SETTLED_KEEP_MAX: usize = 1_024;
+/// Outlets that a batch keeps room for while it is empty.
+const MORE_KEEP_MAX: usize = 8;
 
 /// Ciphertext buffers above this size are given back after use.
 const SEALED_KEEP_BYTES_MAX: usize = 128 * 1024;
@@ -890,30 +897,31 @@ impl Outlet {
         true
     }
 
-    /// One more target is done with a stanza of this session's client.
-    pub fn settle(&self, stanza: u32) -> Settlement {
+    /// For each of the last tokens that are of `session`, which is this one: one more target is done with the stanza.
+    /// They are taken off, unless the session has moved.
+    pub fn settle(&self, session: u64, tokens: &mut Vec<Token>) -> Settlement {
         let mut state = self.state.lock();
-        let mut noted = Settlement::Noted {
-            settled: Settled::Nothing,
-            reads_again: false,
-        };
-        if let Some(managed) = &mut state.managed {
-            let was_congested = managed.is_congested();
-            let settled = managed.settle(stanza);
-            let reads_again = was_congested && !managed.is_congested();
-            noted = Settlement::Noted {
-                settled,
-                reads_again,
-            };
-        } else if let Some(rare) = &mut state.rare {
-            if let Some(successor) = &rare.successor {
-                return Settlement::Moved(successor.clone());
-            }
-            if let Some(waiting) = &mut rare.installing {
-                waiting.settled.push(stanza);
+        let mut noted = Settled::Nothing;
+        let mut reads_again = false;
+        let State { managed, rare, .. } = &mut *state;
+        if let (None, Some(rare)) = (&managed, &rare)
+            && let Some(successor) = &rare.successor
+        {
+            return Settlement::Moved(successor.clone());
+        }
+        while let Some(token) = tokens.pop_if(|token| token.session == session) {
+            if let Some(managed) = managed {
+                let was_congested = managed.is_congested();
+                noted = noted.max(managed.settle(token.stanza));
+                reads_again |= was_congested && !managed.is_congested();
+            } else if let Some(waiting) = rare.as_mut().and_then(|rare| rare.installing.as_mut()) {
+                waiting.settled.push(token.stanza);
             }
         }
-        noted
+        Settlement::Noted {
+            settled: noted,
+            reads_again,
+        }
     }
 
     /// A stanza of this session's client goes to `more` further targets.
@@ -1232,6 +1240,9 @@ impl Batch {
 
     /// Notes that a sender's stanza needs nothing more for this target.
     pub fn settle(&mut self, token: Option<Token>) {
+        if self.settled.capacity() == 0 && token.is_some() {
+            self.settled = SETTLED.take();
+        }
         self.settled.extend(token);
     }
 
@@ -1265,6 +1276,15 @@ impl Batch {
         }
         if !self.settled.is_empty() {
             self.ledger.settle_all(&mut self.settled);
+        }
+        // A batch lives as long as its session, which may have nothing more to do for hours.
+        if (1..=SETTLED_KEEP_MAX).contains(&self.settled.capacity()) {
+            SETTLED.set(std::mem::take(&mut self.settled));
+        } else {
+            self.settled = Vec::new();
+        }
+        if self.more.capacity() > MORE_KEEP_MAX {
+            self.more = Vec::new();
         }
     }
 }

@@ -22,6 +22,8 @@ pub const OUTBOX_OVERRUN_MAX: usize = 1_000;
 pub const ANSWER_WAIT_MS_MAX: u64 = 50;
 /// Stanzas that an empty outbox keeps room for.
 const OUTBOX_KEEP: usize = 4;
+/// Stanzas of the client that the list of unsettled ones keeps room for when it is empty.
+const PENDING_KEEP: usize = 32;
 /// Settled stanzas that an `<a/>` may be owed for before it is written on its own.
 pub const OWED_MAX: u32 = 5;
 
@@ -98,8 +100,8 @@ pub struct HandledCountTooHigh {
     pub sent: u32,
 }
 
-/// What a settlement asks of the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a settlement asks of the caller, the most urgent last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Settled {
     /// Nothing.
     Nothing,
@@ -333,6 +335,9 @@ impl Managed {
         while self.pending.front() == Some(&0) {
             self.pending.pop_front();
             self.settled = self.settled.wrapping_add(1);
+        }
+        if self.pending.is_empty() && self.pending.capacity() > PENDING_KEEP {
+            self.pending = VecDeque::new();
         }
         let owed = self.tellable().wrapping_sub(self.told);
         if before == self.settled || !self.owes || owed == 0 {
