@@ -28,7 +28,7 @@ use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
 use crate::storage::in_flight::InFlightStore;
 use crate::storage::secrets::SecretStore;
-use crate::storage::{self, Db, Observer};
+use crate::storage::{self, Db, Observer, Place};
 
 pub mod data_dir;
 pub mod drain;
@@ -88,8 +88,17 @@ pub struct HostPlan {
 /// Why a node could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The database.
-    #[error("the database could not be opened")]
+    /// The database cannot be opened, or its schema is not ours.
+    #[error("the database {place} cannot be opened")]
+    Database {
+        /// Which.
+        place: Place,
+        /// Why.
+        #[source]
+        error: storage::Error,
+    },
+    /// The database does not do what the start needs of it.
+    #[error("the database could not be used")]
     Storage(#[from] storage::Error),
     /// A listener.
     #[error("cannot listen on {address} for {what}: {error}")]
@@ -149,8 +158,9 @@ impl Node {
         let lock = data_dir::lock(&plan.data_dir)?;
         let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
-        let db = Db::open(options).await?;
-        db.migrate().await?;
+        let place = options.place.clone();
+        let db = open_database(options).await;
+        let db = db.map_err(|error| StartError::Database { place, error })?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
         let settings = router::Settings {
@@ -409,6 +419,13 @@ fn serve_metrics(socket: TcpListener, registry: Registry, readiness: &Readiness,
             warn!(%error, "exporter stopped");
         }
     });
+}
+
+/// Opens the database and brings its schema up to date.
+async fn open_database(options: storage::Options) -> Result<Db, storage::Error> {
+    let db = Db::open(options).await?;
+    db.migrate().await?;
+    Ok(db)
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so

@@ -7,6 +7,7 @@
 //! What a write promises: when it returns `Ok`, it is committed and survives a killed process and a power cut. When it
 //! returns an error, it is undone, save for one case: an error of the commit itself leaves open whether the database
 //! has it. A write that stands in the queue happens even if its caller is dropped.
+use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -61,6 +62,15 @@ pub enum Place {
     Memory,
     /// In this file, made with mode 0600 if it is missing; its folder must exist.
     File(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Memory => f.write_str("in memory"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// Connections that read at the same time, unless the configuration says otherwise.

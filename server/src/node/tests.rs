@@ -6,11 +6,11 @@ use parking_lot::Mutex;
 use protocol::StanzaCondition;
 
 use super::*;
+use crate::config::Config;
 use crate::hooks::{Error, Handle, OfflineMessage, Outcome, Stage};
 use crate::modules::offline::store::{OWED_FACTOR, OfflineStore, Quota};
 use crate::modules::testing::{ChatNode, account, limit_offline_messages};
 use crate::stamp;
-use crate::storage::Place;
 use crate::storage::in_flight::InFlight;
 use crate::testing::{self, TestNode, message, soon, until};
 
@@ -149,4 +149,18 @@ async fn a_data_directory_belongs_to_one_node_at_a_time() {
     let mut plan = testing::plan(&dir);
     plan.data_dir = first_dir.path().to_owned();
     Box::pin(Node::start(plan, Shutdown::new())).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_file_that_is_no_database_is_named_once_with_the_reason() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("meerkat.db");
+    std::fs::write(&file, "letters ".repeat(1_000)).unwrap();
+    let mut config = Config::zero();
+    config.general.data_dir = directory.path().to_owned();
+    let plan = plan::of(&config).unwrap();
+    let started = Box::pin(Node::start(plan, Shutdown::new())).await;
+    let problem = crate::run::explain(&started.err().unwrap());
+    assert!(problem.contains(&file.display().to_string()), "{problem}");
+    assert_eq!(problem.matches("is not a database").count(), 1, "{problem}");
 }
