@@ -134,11 +134,12 @@ where
         .iter()
         .map(|error| syntax_finding(&source, error))
         .collect();
+    let is_cut = !errors.is_empty();
     let mut walk = Walk {
         source: &source,
         catalogue,
         root: Schema::root(schema.as_value()),
-        is_cut: !errors.is_empty(),
+        is_cut,
         found: Found::default(),
     };
     walk.table(document.get_ref(), 0..0, walk.root, &OptionPath::default());
@@ -151,7 +152,12 @@ where
         .findings
         .extend(open_secrets(&source, &found.secrets, mode.unwrap_or(0)));
 
-    let config = interpret::<T>(&source, &document, mode.is_some(), &mut found);
+    // What seems to be missing may stand in the part that could not be read.
+    let config = if is_cut {
+        None
+    } else {
+        interpret::<T>(&source, &document, mode.is_some(), &mut found)
+    };
     match config {
         Some(config) if found.findings.is_empty() => Ok(config),
         _ => Err(Findings::new(file_name, found.findings)),

@@ -37,6 +37,16 @@ pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 pub const DELAY: &str = "urn:xmpp:delay";
 /// XEP-0199 XMPP Ping.
 pub const PING: &str = "urn:xmpp:ping";
+/// XEP-0030 Service Discovery: who it is and what it can do.
+pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
+/// XEP-0030 Service Discovery: what is there.
+pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// XEP-0004 Data Forms.
+pub const FORM: &str = "jabber:x:data";
+/// XEP-0157 Contact Addresses: the type of the form.
+pub const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
+/// XEP-0160 Offline Messages: a feature of the server.
+pub const OFFLINE: &str = "msgoffline";
 /// XEP-0280 Message Carbons.
 pub const CARBONS: &str = "urn:xmpp:carbons:2";
 /// XEP-0297 Stanza Forwarding.

@@ -19,6 +19,7 @@ use crate::router::Router;
 use crate::storage::Db;
 
 pub mod config;
+pub mod disco;
 pub mod needs;
 pub mod offline;
 pub mod ping;
@@ -73,6 +74,8 @@ pub struct Made {
     pub iq: IqTable,
     /// Features announced after login.
     pub stream_features: Vec<Element>,
+    /// Features of domains and accounts (XEP-0030).
+    features: Vec<(Target, &'static str)>,
     /// Settings of stream management.
     pub stream_management: Option<StreamManagement>,
     provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
@@ -85,6 +88,7 @@ impl Made {
             hooks: Hooks::new(metrics),
             iq: IqTable::default(),
             stream_features: Vec::new(),
+            features: Vec::new(),
             stream_management: None,
             provided: HashMap::default(),
         }
@@ -111,6 +115,22 @@ impl Start<'_> {
     /// Announces something after login.
     pub fn stream_feature(&mut self, feature: Element) {
         self.made.stream_features.push(feature);
+    }
+
+    /// Announces what a domain or an account can do to those who ask it (XEP-0030).
+    pub fn feature(&mut self, target: Target, feature: &'static str) {
+        self.made.features.push((target, feature));
+    }
+
+    /// What has been announced so far, in an order that does not depend on that of the modules.
+    pub fn features(&self, target: Target) -> Vec<&'static str> {
+        let announced = self.made.features.iter();
+        let mut features: Vec<_> = announced
+            .filter(|(of, _)| *of == target)
+            .map(|(_, feature)| *feature)
+            .collect();
+        features.sort_unstable();
+        features
     }
 
     /// Lets later modules use something of this one.
@@ -211,6 +231,7 @@ modules! { // start order; within a stage, also run order
     presence = "mod_presence"
     offline = "mod_offline"
     ping = "mod_ping"
+    disco = "mod_disco" // last: it tells what the others have announced
 }
 
 impl<'a> Start<'a> {

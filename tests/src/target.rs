@@ -48,7 +48,7 @@ pub struct Target {
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
     running: Running,
-    _directory: Directory,
+    directory: Directory,
 }
 
 enum Running {
@@ -85,6 +85,15 @@ impl Target {
         self.c2s_starttls
     }
 
+    /// The self-signed certificate that clients are shown, in PEM.
+    pub fn certificate(&self) -> PathBuf {
+        let name = match self.running {
+            Running::Node { .. } => "self-signed-cert.pem",
+            Running::Process { .. } => "cert.pem",
+        };
+        self.directory.path.join(name)
+    }
+
     /// Where a client of this kind connects.
     pub fn address(&self, security: Security) -> SocketAddr {
         match security {
@@ -111,6 +120,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_presence", ""),
     ("mod_offline", ""),
     ("mod_ping", ""),
+    ("mod_disco", ""),
     ("mod_stream_management", ""),
 ];
 
@@ -160,7 +170,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
         running: Running::Node { shutdown, run },
-        _directory: directory,
+        directory,
     })
 }
 
@@ -208,7 +218,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s_tls,
         c2s_starttls: None,
         running: Running::Process { _process: process },
-        _directory: directory,
+        directory,
     })
 }
 

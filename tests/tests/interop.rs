@@ -1,5 +1,6 @@
-//! Clients of others against our node. Slow, so they run with `RUN_SLOW_TESTS=1`; `INTEROP_PYTHON` names a Python that
-//! has what `tests/interop/requirements.txt` lists. `cargo xtask test` sees to both.
+//! Clients of others against our node. Slow, so they run with `RUN_SLOW_TESTS=1`. `INTEROP_PYTHON` names a Python that
+//! has what `tests/interop/requirements.txt` lists, `DEBIAN_PYTHON` one that has Debian's packages; Profanity is taken
+//! from the path. `cargo xtask test` sees to all of that.
 use std::path::Path;
 use std::process::Command;
 
@@ -11,15 +12,26 @@ use crate::peer;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interop_slixmpp_chats_and_resumes() {
-    run_python("slixmpp_chat.py").await;
+    run_script("INTEROP_PYTHON", "slixmpp_chat.py").await;
 }
 
-/// Runs a script with the accounts romeo and juliet on a server of its own.
-async fn run_python(script: &str) {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_profanity_chats_and_resumes() {
+    run_script("INTEROP_PYTHON", "profanity_chat.py").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_nbxmpp_chats_and_resumes() {
+    run_script("DEBIAN_PYTHON", "nbxmpp_chat.py").await;
+}
+
+/// Runs a script with the accounts romeo and juliet on a server of its own. `interpreter` is the variable that names
+/// what runs it.
+async fn run_script(interpreter: &str, script: &str) {
     if std::env::var_os("RUN_SLOW_TESTS").is_none() {
         return;
     }
-    let python = std::env::var_os("INTEROP_PYTHON").unwrap_or_else(|| "python3".into());
+    let python = std::env::var_os(interpreter).unwrap_or_else(|| "python3".into());
     let accounts = ["romeo", "juliet"].map(|local| Account {
         local: local.to_owned(),
         domain: DOMAIN.to_owned(),
@@ -30,21 +42,24 @@ async fn run_python(script: &str) {
         ..Setup::default()
     };
     let target = Target::start(peer(), setup).await.unwrap();
-    let address = target.address(Security::StartTls);
+    let (address, tls_address) = (
+        target.address(Security::StartTls),
+        target.address(Security::DirectTls),
+    );
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("interop")
+        .join(script);
     let mut command = Command::new(python);
     command
-        .arg(
-            Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("interop")
-                .join(script),
-        )
-        .args([
-            "--host",
-            &address.ip().to_string(),
-            "--port",
-            &address.port().to_string(),
-        ])
-        .args(["--domain", DOMAIN, "--password", PASSWORD]);
+        // No byte code beside the sources.
+        .arg("-B")
+        .arg(path)
+        .args(["--host", &address.ip().to_string()])
+        .args(["--port", &address.port().to_string()])
+        .args(["--tls-port", &tls_address.port().to_string()])
+        .args(["--domain", DOMAIN, "--password", PASSWORD])
+        .arg("--certificate")
+        .arg(target.certificate());
     let output = tokio::task::spawn_blocking(move || command.output())
         .await
         .unwrap()

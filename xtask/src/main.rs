@@ -36,6 +36,11 @@ fn main() -> ExitCode {
         "demo" => demo::run(&args),
         "test" => test::run(&args),
         "bench" => bench::run(&args),
+        // There is no more to say of these.
+        "gen" | "tidy" if args == ["--help"] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         "gen" => generate::run(&args),
         "tidy" => tidy::run(&args),
         "fuzz" => fuzz::run(&args),

@@ -128,7 +128,8 @@ fn interop() -> Result<()> {
         cargo_test()
             .args(["--test", "all", "--", "interop"])
             .env("RUN_SLOW_TESTS", "1")
-            .env("INTEROP_PYTHON", python()),
+            .env("INTEROP_PYTHON", python())
+            .env("DEBIAN_PYTHON", DEBIAN_PYTHON),
     )
 }
 
@@ -156,6 +157,24 @@ fn python() -> PathBuf {
     venv().join("bin/python")
 }
 
+/// Debian's packages for Python are there for Debian's Python only.
+const DEBIAN_PYTHON: &str = "/usr/bin/python3";
+
+/// What tests need of Debian: how to see that it is there, and the packages that have it.
+const DEBIAN: &[(&[&str], &[&str])] = &[
+    // Debian keeps pip's own wheels in a package of their own.
+    (
+        &["python3", "-c", "import venv, ensurepip"],
+        &["python3", "python3-venv"],
+    ),
+    (&["profanity", "--version"], &["profanity"]),
+    // Gajim's library.
+    (
+        &[DEBIAN_PYTHON, "-c", "import nbxmpp.client"],
+        &["python3-nbxmpp"],
+    ),
+];
+
 /// Installs what is missing; when nothing is, this takes no time and needs no network.
 fn install() -> Result<()> {
     for (tool, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
@@ -163,6 +182,39 @@ fn install() -> Result<()> {
             bail!("`cargo {tool}` is missing; install it with `rustup component add {component}`");
         }
     }
+    install_debian_packages()?;
+    install_python_packages()
+}
+
+fn install_debian_packages() -> Result<()> {
+    let is_missing = |probe: &&[&str]| !run::succeeds(run::command(probe[0]).args(&probe[1..]));
+    let missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(probe, _)| is_missing(probe))
+        .flat_map(|(_, packages)| packages.iter().copied())
+        .collect();
+    if missing.is_empty() {
+        println!("Debian's packages are there");
+        return Ok(());
+    }
+    let is_root = run::output(run::command("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
+    if !is_root {
+        bail!(
+            "some packages are missing; install them with `sudo apt-get install {}`, then run this again",
+            missing.join(" ")
+        );
+    }
+    run::check(run::command("apt-get").args(["update", "--quiet"]))?;
+    run::check(
+        run::command("apt-get")
+            .args(["install", "--yes", "--quiet", "--no-install-recommends"])
+            .args(missing)
+            .env("DEBIAN_FRONTEND", "noninteractive"),
+    )
+}
+
+/// Into an environment of its own, with the versions that the tests name.
+fn install_python_packages() -> Result<()> {
     let requirements_path = run::root().join("tests/interop/requirements.txt");
     let requirements = fs::read_to_string(&requirements_path)
         .with_context(|| format!("cannot read {}", requirements_path.display()))?;
@@ -172,7 +224,6 @@ fn install() -> Result<()> {
         println!("{} is up to date", venv().display());
         return Ok(());
     }
-    install_debian_packages()?;
     run::check(
         run::command("python3")
             .args(["-m", "venv", "--clear"])
@@ -180,41 +231,9 @@ fn install() -> Result<()> {
     )?;
     run::check(
         run::command(python())
-            .args([
-                "-m",
-                "pip",
-                "install",
-                "--quiet",
-                "--disable-pip-version-check",
-                "--requirement",
-            ])
+            .args(["-m", "pip", "install", "--quiet"])
+            .args(["--disable-pip-version-check", "--requirement"])
             .arg(&requirements_path),
     )?;
     fs::write(&stamp, requirements).with_context(|| format!("cannot write {}", stamp.display()))
-}
-
-/// `python3 -m venv` needs pip's own wheels, which Debian keeps in a package of their own.
-fn install_debian_packages() -> Result<()> {
-    if run::succeeds(run::command("python3").args(["-c", "import venv, ensurepip"])) {
-        return Ok(());
-    }
-    let is_root = run::output(run::command("id").arg("-u")).is_ok_and(|id| id.trim() == "0");
-    if !is_root {
-        bail!(
-            "Python's venv is missing; install it with `sudo apt-get install python3-venv`, then run this again"
-        );
-    }
-    run::check(run::command("apt-get").args(["update", "--quiet"]))?;
-    run::check(
-        run::command("apt-get")
-            .args([
-                "install",
-                "--yes",
-                "--quiet",
-                "--no-install-recommends",
-                "python3",
-                "python3-venv",
-            ])
-            .env("DEBIAN_FRONTEND", "noninteractive"),
-    )
 }

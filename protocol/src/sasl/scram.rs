@@ -102,6 +102,14 @@ impl ScramServer {
         message.starts_with(b"y,")
     }
 
+    /// The client-first-message binds to the TLS connection in a way that we do not know, such as `tls-unique`. Clients
+    /// that do not look at the list of XEP-0440 find out only by being refused.
+    pub fn binds_otherwise(message: &[u8]) -> bool {
+        let flag = ClientFirst::parse(message).map(|first| first.flag);
+        let name = flag.and_then(|flag| flag.strip_prefix("p="));
+        name.is_some_and(|name| ChannelBinding::from_name(name).is_none())
+    }
+
     /// The name to log in with, as given: not prepared, not empty, at most 1,023 bytes.
     pub fn username(&self) -> &str {
         &self.username

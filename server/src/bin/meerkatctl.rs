@@ -3,7 +3,7 @@
 //! `meerkatctl CATEGORY COMMAND --arg value …`, in MongooseIM's words. Prints JSON. Exit codes: 0 done, 1 the node
 //! answered with an error, 2 wrong usage, 3 the node cannot be reached. A password given as `-` is read from the standard
 //! input, where neither the list of processes nor the shell's history shows it.
-use std::io::{Read, Write as _};
+use std::io::{ErrorKind, Read, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(3_600);
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    match parse(&args, std::io::stdin().lock()) {
+    match parse(&args, std::io::stdin()) {
         Ok(Request::Help(text)) => {
             print(&text);
             ExitCode::SUCCESS
@@ -37,70 +37,135 @@ fn main() -> ExitCode {
     }
 }
 
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 enum Request {
     Help(String),
     Run { data_dir: PathBuf, request: Value },
 }
 
-fn parse(args: &[String], mut input: impl Read) -> Result<Request, String> {
-    let mut args = args.iter().map(String::as_str).peekable();
-    let mut data_dir = PathBuf::from(DATA_DIR_DEFAULT);
-    while args.peek() == Some(&"--data-dir") {
-        args.next();
-        data_dir = args.next().ok_or("--data-dir needs a directory")?.into();
+/// What the command line says. A flag is `--name value` or `--name=value`, and may stand anywhere.
+struct Words<'a> {
+    words: Vec<&'a str>,
+    flags: Vec<(&'a str, &'a str)>,
+    data_dir: Option<&'a str>,
+    wants_help: bool,
+    wants_version: bool,
+}
+
+impl<'a> Words<'a> {
+    fn read(args: &'a [String]) -> Result<Self, String> {
+        let mut args = args.iter().map(String::as_str);
+        let mut read = Self {
+            words: Vec::new(),
+            flags: Vec::new(),
+            data_dir: None,
+            wants_help: false,
+            wants_version: false,
+        };
+        while let Some(arg) = args.next() {
+            match arg {
+                "--help" | "-h" => read.wants_help = true,
+                "--version" | "-V" => read.wants_version = true,
+                flag if flag.starts_with('-') => {
+                    let (name, value) = match flag.split_once('=') {
+                        Some((name, value)) => (name, Some(value)),
+                        None => (flag, None),
+                    };
+                    let value = value.or_else(|| args.next());
+                    let value = value.ok_or_else(|| format!("{name} needs a value"))?;
+                    read.take(name, value)?;
+                }
+                word => read.words.push(word),
+            }
+        }
+        Ok(read)
     }
-    let category = match args.next() {
-        None | Some("--help" | "-h" | "help") => return Ok(Request::Help(help(|_| true))),
-        Some(category) => category,
+
+    fn take(&mut self, flag: &'a str, value: &'a str) -> Result<(), String> {
+        let is_twice = match flag {
+            "--data-dir" => self.data_dir.replace(value).is_some(),
+            _ => {
+                let is_twice = self.flags.iter().any(|(other, _)| *other == flag);
+                self.flags.push((flag, value));
+                is_twice
+            }
+        };
+        match is_twice {
+            true => Err(format!("{flag} is given twice")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn parse(args: &[String], input: impl Read) -> Result<Request, String> {
+    let read = Words::read(args)?;
+    if read.wants_version {
+        let version = concat!("meerkatctl ", env!("CARGO_PKG_VERSION"), "\n");
+        return Ok(Request::Help(version.to_owned()));
+    }
+    let category = match read.words.first() {
+        None | Some(&"help") => return Ok(Request::Help(help(|_| true))),
+        Some(category) => *category,
     };
     if !COMMANDS.iter().any(|command| command.category == category) {
         return Err(format!(
             "there is no category {category:?}; `meerkatctl --help` lists them"
         ));
     }
-    let name = match args.next() {
-        None | Some("--help" | "-h") => {
-            return Ok(Request::Help(help(|command| command.category == category)));
-        }
-        Some(name) => name,
+    let Some(name) = read.words.get(1) else {
+        return Ok(Request::Help(help(|command| command.category == category)));
     };
     let found = COMMANDS
         .iter()
-        .find(|other| other.category == category && other.name == name);
+        .find(|other| other.category == category && other.name == *name);
     let command = found.ok_or_else(|| {
         format!("{category} has no command {name:?}; `meerkatctl {category} --help` lists them")
     })?;
+    if read.wants_help {
+        return Ok(Request::Help(help(|other| {
+            (other.category, other.name) == (command.category, command.name)
+        })));
+    }
+    if let Some(stray) = read.words.get(2) {
+        return Err(format!("{stray:?} is too much: {}", usage(command)));
+    }
+    let request = json!({
+        "category": category,
+        "command": command.name,
+        "args": values(command, &read.flags, input)?,
+    });
+    let data_dir = read.data_dir.unwrap_or(DATA_DIR_DEFAULT).into();
+    Ok(Request::Run { data_dir, request })
+}
+
+/// The command's arguments: each that it has, and no other.
+fn values(
+    command: &Command,
+    flags: &[(&str, &str)],
+    mut input: impl Read,
+) -> Result<Map<String, Value>, String> {
     let mut values = Map::new();
-    while let Some(flag) = args.next() {
-        if flag == "--help" || flag == "-h" {
-            return Ok(Request::Help(help(|other| std::ptr::eq(other, command))));
-        }
+    for (flag, value) in flags {
         let name = flag
             .strip_prefix("--")
             .filter(|name| command.args.contains(name));
-        let name = name.ok_or_else(|| format!("{} has no argument {flag:?}", command.name))?;
-        let value = args
-            .next()
-            .ok_or_else(|| format!("--{name} needs a value"))?;
-        let value = match (name, value) {
+        let name =
+            name.ok_or_else(|| format!("there is no argument {flag}: {}", usage(command)))?;
+        let value = match (name, *value) {
             ("password", "-") => read_password(&mut input)?,
             ("filename", path) => absolute(path)?,
             (_, value) => value.to_owned(),
         };
-        if values.insert(name.to_owned(), json!(value)).is_some() {
-            return Err(format!("--{name} is given twice"));
-        }
+        values.insert(name.to_owned(), json!(value));
     }
-    if let Some(missing) = command
+    let missing = command
         .args
         .iter()
-        .find(|name| !values.contains_key(**name))
-    {
-        return Err(format!("--{missing} is missing: {}", usage(command)));
+        .find(|name| !values.contains_key(**name));
+    match missing {
+        Some(missing) => Err(format!("--{missing} is missing: {}", usage(command))),
+        None => Ok(values),
     }
-    let request = json!({ "category": category, "command": command.name, "args": values });
-    Ok(Request::Run { data_dir, request })
 }
 
 /// The first line of the input.
@@ -135,12 +200,18 @@ fn usage(command: &Command) -> String {
 
 fn help(wanted: impl Fn(&Command) -> bool) -> String {
     let mut text = String::from(
-        "meerkatctl [--data-dir DIR] CATEGORY COMMAND --arg value …\n\nAdministers the node whose data directory is DIR. A password given \
-         as - is read from the standard input.\n",
+        "meerkatctl [--data-dir DIR] CATEGORY COMMAND --arg value …\n\n\
+         Administers the node whose data directory is DIR. Prints JSON. A password given as - is read from the\n\
+         standard input.\n",
     );
     for command in COMMANDS.iter().filter(|command| wanted(command)) {
         text.push_str(&format!("\n  {}\n      {}\n", usage(command), command.help));
     }
+    text.push_str(&format!(
+        "\n  --data-dir DIR   {DATA_DIR_DEFAULT} below the working directory unless given\n  \
+         -h, --help       of all commands, of a category, or of a command\n  -V, --version\n\n\
+         Exit codes: 0 done, 1 the node answered with an error, 2 wrong usage, 3 the node cannot be reached\n"
+    ));
     text
 }
 
@@ -158,11 +229,24 @@ fn run(data_dir: &std::path::Path, request: &Value) -> ExitCode {
         }
         Err(error) => {
             complain(&format!(
-                "no node answers at {}: {error}\nIs it running? Give its data directory with --data-dir.",
-                path.display()
+                "no node answers at {}: {error}\n{}",
+                path.display(),
+                hint(&error)
             ));
             ExitCode::from(EXIT_UNREACHABLE)
         }
+    }
+}
+
+/// What may help.
+fn hint(error: &std::io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::NotFound => "Is it running? Give its data directory with --data-dir.",
+        ErrorKind::ConnectionRefused => {
+            "It is not running: the socket is left of one that has ended."
+        }
+        ErrorKind::PermissionDenied => "Run this as the user that the node runs as.",
+        _ => "Its log may say more.",
     }
 }
 
@@ -189,6 +273,78 @@ fn complain(text: &str) {
 mod tests {
     use super::*;
 
+    fn parsed(line: &str) -> Result<Request, String> {
+        let args: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        parse(&args, std::io::empty())
+    }
+
+    #[test]
+    fn the_data_directory_may_stand_anywhere() {
+        let request = json!({
+            "category": "account",
+            "command": "countUsers",
+            "args": { "domain": "localhost" },
+        });
+        let check = |line: &str, data_dir: &str| {
+            let expected = Request::Run {
+                data_dir: data_dir.into(),
+                request: request.clone(),
+            };
+            assert_eq!(parsed(line), Ok(expected), "{line}");
+        };
+        check("account countUsers --domain localhost", DATA_DIR_DEFAULT);
+        check("--data-dir d account countUsers --domain localhost", "d");
+        check("account --data-dir=d countUsers --domain=localhost", "d");
+        check("account countUsers --domain localhost --data-dir d", "d");
+    }
+
+    #[test]
+    fn what_cannot_be_understood_is_told() {
+        let check = |line: &str, expected: &str| {
+            let problem = parsed(line).unwrap_err();
+            assert!(problem.contains(expected), "{line}: {problem}");
+        };
+        check("nope", "there is no category \"nope\"");
+        check("account nope", "account has no command \"nope\"");
+        check(
+            "account countUsers",
+            "--domain is missing: meerkatctl account",
+        );
+        check("account countUsers --domain", "--domain needs a value");
+        check(
+            "account countUsers --nope x",
+            "there is no argument --nope: meerkatctl",
+        );
+        check(
+            "account countUsers -d x",
+            "there is no argument -d: meerkatctl",
+        );
+        check("account countUsers a --domain b", "\"a\" is too much");
+        check(
+            "account countUsers --domain a --domain b",
+            "--domain is given twice",
+        );
+        check("--data-dir a --data-dir b", "--data-dir is given twice");
+        check("--data-dir", "--data-dir needs a value");
+    }
+
+    #[test]
+    fn help_is_of_as_much_as_is_named() {
+        let check = |line: &str, expected: &str, unexpected: &str| {
+            let Ok(Request::Help(text)) = parsed(line) else {
+                panic!("{line}: no help")
+            };
+            assert!(text.contains(expected), "{line}: {text}");
+            assert!(!text.contains(unexpected), "{line}: {text}");
+        };
+        check("--help", "registerUser", "no such text");
+        check("help", "registerUser", "no such text");
+        check("account", "registerUser", "no such text");
+        check("account countUsers --help", "countUsers", "registerUser");
+        check("account --help countUsers", "countUsers", "registerUser");
+        check("--version", env!("CARGO_PKG_VERSION"), "registerUser");
+    }
+
     fn request(args: &[&str], input: &str) -> Result<Value, String> {
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         match parse(&args, input.as_bytes())? {
@@ -212,22 +368,6 @@ mod tests {
         for value in ["--domain", "-", "$(id)", "a\nb; rm", "' \"", ""] {
             let args = ["account", "checkUser", "--user", value];
             assert_eq!(request(&args, "").unwrap(), json!({ "user": value }));
-        }
-        for (args, expected) in [
-            (&["acount"][..], "no category"),
-            (&["account", "drop"], "no command"),
-            (&["account", "checkUser"], "--user is missing"),
-            (&["account", "checkUser", "--user"], "needs a value"),
-            (&["account", "checkUser", "romeo"], "no argument"),
-            (&["account", "checkUser", "--usr", "x"], "no argument"),
-            (
-                &["account", "checkUser", "--user", "x", "--user", "y"],
-                "given twice",
-            ),
-            (&["--data-dir"], "needs a directory"),
-        ] {
-            let problem = request(args, "").unwrap_err();
-            assert!(problem.contains(expected), "{args:?}: {problem}");
         }
     }
 

@@ -30,6 +30,9 @@ const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 const BIND_TIMEOUT: Duration = Duration::from_secs(60);
 /// Attempts to log in on one stream (RFC 6120 section 6.4.5 asks for two to five).
 const ATTEMPTS_MAX: u32 = 3;
+/// Attempts to bind to TLS in a way that we do not know: one for each mechanism that binds. They are no guesses, and the
+/// client has to get to a mechanism that does not bind. One more ends the stream.
+const BINDINGS_REFUSED_MAX: u32 = 5;
 
 /// A connection on its way to a session.
 pub(super) struct Negotiation<'a> {
@@ -41,6 +44,9 @@ pub(super) struct Negotiation<'a> {
     /// Who has logged in.
     account: Option<BareJid>,
     attempts: u32,
+    bindings_refused: u32,
+    /// Why the attempt fails that is being refused.
+    binds_otherwise: bool,
     /// When this part of the negotiation must be over. Not a time-out around it all: see [`Negotiation::next`].
     deadline: Instant,
     lang: Option<Box<str>>,
@@ -68,6 +74,8 @@ pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
         encrypted: false,
         account: None,
         attempts: 0,
+        bindings_refused: 0,
+        binds_otherwise: false,
         deadline: Instant::now(),
         lang: None,
         asked: None,

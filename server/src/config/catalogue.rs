@@ -350,7 +350,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_caps",
             "mod_carboncopy",
             "mod_csi",
-            "mod_disco",
             "mod_domain_isolation",
             "mod_event_pusher",
             "mod_extdisco",
@@ -383,6 +382,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         ],
     ),
     Entry::not_yet("modules.mod_stream_management", &["backend"]),
+    Entry::not_yet("modules.mod_disco", &["users_can_see_hidden_services"]),
     Entry::not_yet(
         "modules.mod_ping",
         &[

@@ -677,3 +677,12 @@ fn generated_page_of_options_is_fresh() {
         "docs/config.md is stale: run `cargo xtask gen`"
     );
 }
+
+#[test]
+fn what_a_broken_file_seems_to_lack_is_not_told() {
+    let findings = Config::parse("[general\n", "broken.toml")
+        .unwrap_err()
+        .to_string();
+    assert!(findings.contains("unclosed table"), "{findings}");
+    assert!(!findings.contains("hosts"), "{findings}");
+}

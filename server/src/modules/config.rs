@@ -18,6 +18,7 @@ impl ModulesConfig {
             presence: Some(Presence {}),
             offline: Some(Offline::default()),
             ping: Some(Ping {}),
+            disco: Some(Disco::default()),
         }
     }
 }
@@ -90,6 +91,30 @@ pub struct Presence {}
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ping {}
+
+/// Options of `mod_disco`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Disco {
+    /// Further domains that the server lists when it is asked for its items.
+    pub extra_domains: Vec<String>,
+    /// Addresses of those who run the server (XEP-0157).
+    pub server_info: Vec<ServerInfo>,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+/// Addresses of one kind.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServerInfo {
+    /// The kind, such as `abuse-addresses`.
+    pub name: String,
+    /// The addresses, as URIs.
+    pub urls: Vec<String>,
+    /// The modules whose answers have it; by default all.
+    pub modules: Option<Vec<String>>,
+}
 
 /// Options of `mod_offline`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -15,6 +15,7 @@ use super::{Needs, Start, StartError};
 use crate::access::Asker;
 use crate::auth::Accounts;
 use crate::hooks::{Halt, Handle, OfflineMessage, Outcome, PresenceSet, Stage};
+use crate::iq::Target;
 use crate::router::Route;
 use crate::stamp;
 use crate::storage::Db;
@@ -46,6 +47,7 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
     });
     start.on::<OfflineMessage, _>(Stage::Archive, &offline);
     start.on::<PresenceSet, _>(Stage::Copy, &offline);
+    start.feature(Target::Server, ns::OFFLINE);
     Ok(())
 }
 

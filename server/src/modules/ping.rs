@@ -19,6 +19,8 @@ pub fn needs(_config: &Config) -> Needs {
 /// Answers pings to the domain and to accounts.
 pub async fn start(_config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
     let ping = Arc::new(Ping);
+    start.feature(Target::Server, ns::PING);
+    start.feature(Target::Account, ns::PING);
     start.iq(("ping", ns::PING), Target::Server, &ping)?;
     start.iq(("ping", ns::PING), Target::Account, &ping)
 }

@@ -123,7 +123,11 @@ fn make_private_dir(path: &Path) -> Result<(), Problem> {
         .create(path);
     made.map_err(|error| Problem::DataDir {
         path: path.to_owned(),
-        error,
+        // A directory that is there is no error: this is something else.
+        error: match error.kind() {
+            std::io::ErrorKind::AlreadyExists => std::io::ErrorKind::NotADirectory.into(),
+            _ => error,
+        },
     })
 }
 

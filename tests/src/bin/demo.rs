@@ -16,9 +16,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Parser;
 use protocol::ns;
 use rustix::process::{Pid, Signal, kill_process};
+use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
 use tests::client::{Account, Client, Security};
 use tests::http;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 /// Where a node without configuration listens.
 const PORTS: Ports = Ports {
@@ -33,12 +37,19 @@ const NODE_SECS_MAX: u64 = 60;
 /// Pause between two looks at a node that is starting or ending.
 const LOOK_MS: u64 = 20;
 
+/// What the node makes in its directory.
+const CERTIFICATE: &str = "self-signed-cert.pem";
+
 const DOMAIN: &str = "localhost";
 const ACCOUNTS: [(&str, &str); 2] = [("romeo", "balcony-scene"), ("juliet", "nightingale")];
 
 /// Starts a node with two accounts and says how to connect to it.
 #[derive(Parser)]
-#[command(name = "cargo xtask demo")]
+#[command(
+    name = "cargo xtask demo",
+    override_usage = "cargo xtask demo [--release] [OPTIONS]",
+    after_help = "--release builds with optimizations, which takes minutes the first time."
+)]
 struct Flags {
     /// Where the built programs are.
     #[arg(long, value_name = "DIR", hide = true)]
@@ -125,12 +136,22 @@ fn prepare_directory(flags: &Flags) -> Result<PathBuf> {
     };
     let directory = flags.data_dir.clone().unwrap_or_else(|| name.into());
     if (flags.check || flags.fresh) && directory.exists() {
+        ensure!(
+            is_of_a_demo(&directory)?,
+            "{} is not of a demo, and is not removed for one",
+            directory.display()
+        );
         fs::remove_dir_all(&directory)
             .with_context(|| format!("cannot remove {}", directory.display()))?;
     }
     fs::create_dir_all(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
     Ok(directory)
+}
+
+/// Whether nothing is lost with a directory: an earlier demo wrote its log there, or it is empty.
+fn is_of_a_demo(directory: &Path) -> Result<bool> {
+    Ok(log_path(directory).is_file() || fs::read_dir(directory)?.next().is_none())
 }
 
 /// The ports of the flags, else the usual ones. A check takes others by itself when they are taken; a person is told.
@@ -371,7 +392,7 @@ fn config(ports: Ports) -> String {
          [[listen.http]]\nport = {metrics}\nip_address = \"127.0.0.1\"\n\n\
          [[listen.http.handlers.mongoose_prometheus_handler]]\nhost = \"_\"\npath = \"/metrics\"\n\n\
          [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n[modules.mod_ping]\n\
-         [modules.mod_stream_management]\n"
+         [modules.mod_disco]\n[modules.mod_stream_management]\n"
     )
 }
 
@@ -445,6 +466,13 @@ fn page(node: &Node, binaries: &Path) -> Result<String> {
         .strip_prefix(std::env::current_dir()?)
         .unwrap_or(&control)
         .display();
+    let certificate = node.data_dir.join(CERTIFICATE);
+    let der = CertificateDer::from_pem_file(&certificate)
+        .with_context(|| format!("no certificate in {}", certificate.display()))?;
+    let (sha256, sha1) = (
+        fingerprint(&Sha256::digest(&der)),
+        fingerprint(&Sha1::digest(&der)),
+    );
     Ok(format!(
         "
 Meerkat is running on this machine.
@@ -455,20 +483,59 @@ Meerkat is running on this machine.
   Clients      127.0.0.1:{c2s}   STARTTLS
                127.0.0.1:{tls}   TLS from the first byte (XEP-0368)
 
-               Profanity    /connect {romeo}@{DOMAIN} server 127.0.0.1 port {c2s} tls trust
-               Gajim        add the account; in its advanced settings: host 127.0.0.1, port {c2s}, Start TLS
-               Dino         add the account; it finds {DOMAIN}:{c2s} by itself
-               slixmpp      client.connect('127.0.0.1', {c2s})
-
-               The certificate is self-signed and made for this demo, so clients ask whether to trust it:
-               yes. It is {data_dir}/self-signed-cert.pem.
-
+  Certificate  {certificate}, made by the node itself, so each client has to be told to trust it
+               SHA-256  {sha256}
+               SHA-1    {sha1}
+{clients}
   Metrics      http://127.0.0.1:{metrics}/metrics   (and /healthz, /readyz)
   Log          {data_dir}/node.log
   Administer   {control} --data-dir {data_dir} --help
   Stop         Ctrl-C
-"
+",
+        certificate = certificate.display(),
+        clients = ways_to_connect(c2s, &certificate),
     ))
+}
+
+/// How each client is told where the node is, and that its certificate is good.
+fn ways_to_connect(c2s: u16, certificate: &Path) -> String {
+    let [(romeo, _), _] = ACCOUNTS;
+    let certificate = certificate.display();
+    let is_usual = c2s == PORTS.c2s;
+    let gajim_settings = match is_usual {
+        true => String::new(),
+        false => format!(" with the advanced settings host 127.0.0.1, port {c2s}, Start TLS"),
+    };
+    let dino = match is_usual {
+        true => format!(
+            "trusts what the system trusts; on Debian:
+                 sudo cp {certificate} /usr/local/share/ca-certificates/meerkat-demo.crt
+                 sudo update-ca-certificates
+               then start Dino and add the account"
+        ),
+        false => format!("connects to port {} only", PORTS.c2s),
+    };
+    format!(
+        "
+  Profanity    /connect {romeo}@{DOMAIN} server 127.0.0.1 port {c2s}
+               then compare the fingerprint (SHA-1), and type /tls always
+  Gajim        add the account{gajim_settings}; compare the fingerprints behind
+               \"Show Certificate\", tick \"Add to Trusted Certificates\", and log in
+  Dino         {dino}
+  slixmpp      client.ssl_context.load_verify_locations('{certificate}')
+               client.connect('127.0.0.1', {c2s})
+"
+    )
+}
+
+/// As programs show it, sixteen bytes a line.
+fn fingerprint(digest: &[u8]) -> String {
+    let line = |bytes: &[u8]| {
+        let pairs: Vec<String> = bytes.iter().map(|byte| format!("{byte:02X}")).collect();
+        pairs.join(":")
+    };
+    let lines: Vec<String> = digest.chunks(16).map(line).collect();
+    lines.join("\n                        ")
 }
 
 #[cfg(test)]
@@ -479,6 +546,32 @@ mod test {
     fn the_file_for_other_ports_says_what_a_node_without_a_file_does() {
         let parsed = server::config::Config::parse(&config(PORTS), "demo.toml");
         assert_eq!(parsed.unwrap(), server::config::Config::zero());
+    }
+
+    #[test]
+    fn only_the_directory_of_a_demo_is_removed() {
+        let directory = std::env::temp_dir().join(format!("demo-test-{}", std::process::id()));
+        fs::create_dir(&directory).unwrap();
+        assert!(is_of_a_demo(&directory).unwrap());
+        fs::write(directory.join("letters"), "").unwrap();
+        assert!(!is_of_a_demo(&directory).unwrap());
+        fs::write(log_path(&directory), "").unwrap();
+        assert!(is_of_a_demo(&directory).unwrap());
+        fs::remove_dir_all(&directory).unwrap();
+    }
+
+    #[test]
+    fn clients_are_told_of_another_port() {
+        let at = |port| ways_to_connect(port, Path::new("cert.pem"));
+        assert!(at(5222).contains("sudo cp cert.pem /usr/local"));
+        assert!(at(6222).contains("host 127.0.0.1, port 6222, Start TLS"));
+        assert!(!at(6222).contains("sudo cp"));
+    }
+
+    #[test]
+    fn a_fingerprint_is_as_programs_show_it() {
+        assert_eq!(fingerprint(&[0x0a, 0xff, 0x00]), "0A:FF:00");
+        assert_eq!(fingerprint(&[1; 20]).lines().count(), 2);
     }
 
     #[test]

@@ -774,3 +774,23 @@ fn no_message_makes_either_side_panic() {
         assert!(client.verify(&message).is_err());
     }
 }
+
+#[test]
+fn a_binding_that_is_not_known_is_told_from_a_message_that_is_none() {
+    let check = |message: &str, expected: bool| {
+        assert_eq!(
+            ScramServer::binds_otherwise(message.as_bytes()),
+            expected,
+            "{message}"
+        );
+    };
+    check("p=tls-unique,,n=user,r=abcdefghijkl", true);
+    check("p=x,,n=user,r=abcdefghijkl", true);
+    check("p=tls-exporter,,n=user,r=abcdefghijkl", false);
+    check("p=tls-server-end-point,,n=user,r=abcdefghijkl", false);
+    check("n,,n=user,r=abcdefghijkl", false);
+    check("y,,n=user,r=abcdefghijkl", false);
+    check("p=tls-unique,,", false);
+    check("p=tls-unique", false);
+    check("", false);
+}

@@ -9,7 +9,7 @@ use protocol::{BareJid, Element, SaslFailure, StreamCondition, StreamError, ns};
 
 use tokio::time::Instant;
 
-use super::{ATTEMPTS_MAX, End, Incoming, Negotiation, Step};
+use super::{ATTEMPTS_MAX, BINDINGS_REFUSED_MAX, End, Incoming, Negotiation, Step};
 use crate::auth::{self, mechanisms::Mechanism};
 
 /// Who has logged in, and what the client is told along with it; or why nobody has.
@@ -151,7 +151,10 @@ impl Negotiation<'_> {
         let started = ScramServer::start(hash, plus, plus_offered, message);
         let mut scram = match started {
             Ok(scram) => scram,
-            Err(failure) => return Ok(Err(failure)),
+            Err(failure) => {
+                self.binds_otherwise = plus && ScramServer::binds_otherwise(message);
+                return Ok(Err(failure));
+            }
         };
         // A name that is no account goes through the same steps as one that does not exist.
         let account = self.account_of(scram.username(), scram.authzid());
@@ -276,8 +279,12 @@ impl Negotiation<'_> {
         let mut out = Vec::new();
         failure.write(&mut out);
         self.conn.send(&out);
-        self.attempts += 1;
-        if self.attempts >= ATTEMPTS_MAX {
+        if std::mem::take(&mut self.binds_otherwise) {
+            self.bindings_refused += 1;
+        } else {
+            self.attempts += 1;
+        }
+        if self.attempts >= ATTEMPTS_MAX || self.bindings_refused > BINDINGS_REFUSED_MAX {
             return Err(StreamError::new(StreamCondition::PolicyViolation)
                 .with_text("too many failed attempts to log in")
                 .into());
