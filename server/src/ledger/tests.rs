@@ -1,17 +1,23 @@
 //! When a row is written, who is told, and when it is deleted.
+use std::future::poll_fn;
+
 use protocol::FullJid;
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 
 use super::*;
 use crate::c2s::resume::Managed;
-use crate::outlet::Batch;
+use crate::outlet::{Batch, Event};
 use crate::storage::{Db, Options, Place};
-use crate::testing::{SETTINGS, message, metrics, outlet};
+use crate::testing::{SETTINGS, message, metrics, outlet, soon};
 
 const SENDER: u64 = 1;
 const RECEIVER: u64 = 2;
 
-/// A sender and a receiver that both manage their streams, and the database.
+/// More than a socket takes that nobody reads from.
+const LARGE_BYTES: usize = 1_000_000;
+
+/// A sender that manages its stream, a receiver, and the database.
 struct Book {
     ledger: Arc<Ledger>,
     sender: SessionRef,
@@ -20,12 +26,18 @@ struct Book {
     store: InFlightStore,
     /// Of the stanza that is on its way.
     token: Token,
-    _clients: [TcpStream; 2],
+    reading: TcpStream,
+    _sending: TcpStream,
+}
+
+async fn bound(ledger: &Arc<Ledger>, id: u64) -> (SessionRef, TcpStream) {
+    let (outlet, client) = outlet(ledger, id).await;
+    outlet.bind(FullJid::parse("somebody@localhost/test").unwrap());
+    (outlet, client)
 }
 
 async fn managed(ledger: &Arc<Ledger>, id: u64) -> (SessionRef, TcpStream) {
-    let (outlet, client) = outlet(ledger, id).await;
-    outlet.bind(FullJid::parse("somebody@localhost/test").unwrap());
+    let (outlet, client) = bound(ledger, id).await;
     let managed = Box::new(Managed::new(SETTINGS, None));
     outlet.manage(managed, b"", &mut Batch::new(ledger));
     ledger.add(id, outlet.clone());
@@ -33,20 +45,36 @@ async fn managed(ledger: &Arc<Ledger>, id: u64) -> (SessionRef, TcpStream) {
 }
 
 impl Book {
+    /// To a receiver that manages its stream as well.
     async fn with_a_stanza_on_its_way() -> Self {
+        let ledger = Ledger::new(metrics().ledger.clone());
+        let receiver = managed(&ledger, RECEIVER).await;
+        Self::with_a_stanza_to(receiver, ledger, 10).await
+    }
+
+    /// To a receiver that does not manage its stream and has not read for a while.
+    async fn with_a_stanza_that_is_refused() -> Self {
+        let ledger = Ledger::new(metrics().ledger.clone());
+        let receiver = bound(&ledger, RECEIVER).await;
+        Self::with_a_stanza_to(receiver, ledger, LARGE_BYTES).await
+    }
+
+    async fn with_a_stanza_to(
+        (receiver, reading): (SessionRef, TcpStream),
+        ledger: Arc<Ledger>,
+        bytes: usize,
+    ) -> Self {
         let db = Db::open(Options::new(Place::Memory)).await.unwrap();
         db.migrate().await.unwrap();
         let store = InFlightStore::new(db.clone());
-        let ledger = Ledger::new(metrics().ledger.clone());
-        let (sender, one) = managed(&ledger, SENDER).await;
-        let (receiver, other) = managed(&ledger, RECEIVER).await;
+        let (sender, _sending) = managed(&ledger, SENDER).await;
         let stanza = sender.with_managed(Managed::receive).flatten().unwrap();
         let token = Token {
             session: SENDER,
             stanza,
         };
         let mut batch = Batch::new(&ledger);
-        let message = message("romeo@localhost/orchard", "1", 10);
+        let message = message("romeo@localhost/orchard", "1", bytes);
         receiver.push(message, Some(token), &mut batch);
         batch.flush();
         Self {
@@ -56,8 +84,24 @@ impl Book {
             db,
             store,
             token,
-            _clients: [one, other],
+            reading,
+            _sending,
         }
+    }
+
+    /// The receiver reads all that waits for it.
+    async fn read_all(&mut self) {
+        let (mut tokens, mut buffer) = (Vec::new(), vec![0; LARGE_BYTES]);
+        while !self.receiver.is_drained() {
+            tokio::select! {
+                event = poll_fn(|cx| self.receiver.poll_unread(cx)) => {
+                    assert!(matches!(event, Event::Writable), "bytes wait, and nothing else");
+                    self.receiver.flush_blocked(&mut tokens).unwrap();
+                }
+                count = self.reading.read(&mut buffer) => assert!(count.unwrap() > 0),
+            }
+        }
+        self.ledger.settle_all(&mut tokens);
     }
 
     fn pass(&self, ms: u64) {
@@ -180,4 +224,28 @@ async fn rows_that_no_store_has_room_for_stay_up_to_a_limit() {
     assert!(leave(Origin::EarlierRun, Left::StoreIsFull));
     assert!(leave(Origin::ThisRun, Left::Fault));
     assert_eq!(ledger.metrics.in_flight_left.get(), LEFT_ROWS_MAX + 2);
+}
+
+#[tokio::test]
+async fn without_stream_management_a_row_stays_until_its_stanza_is_written() {
+    let mut book = Book::with_a_stanza_that_is_refused().await;
+    book.pass(IN_FLIGHT_AFTER_MS);
+    let rows = book.ledger.sweep(true);
+    assert_eq!((rows.len(), book.h()), (1, 0));
+    book.ledger.write(&book.store, rows).await;
+    assert_eq!((book.rows().await, book.h()), (1, 1));
+    soon(book.read_all()).await;
+    book.ledger.write(&book.store, Vec::new()).await;
+    assert_eq!(book.rows().await, 0);
+}
+
+#[tokio::test]
+async fn a_stanza_that_is_written_while_its_row_is_leaves_none() {
+    let mut book = Book::with_a_stanza_that_is_refused().await;
+    book.pass(IN_FLIGHT_AFTER_MS);
+    let rows = book.ledger.sweep(true);
+    soon(book.read_all()).await;
+    assert_eq!(book.h(), 1);
+    book.ledger.write(&book.store, rows).await;
+    assert_eq!(book.rows().await, 0);
 }
