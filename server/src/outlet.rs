@@ -112,6 +112,18 @@ struct Refused {
     bytes: Vec<u8>,
     /// How many of the kept stanzas lie in there with their last byte.
     kept_count: usize,
+    /// How many of the kept stanzas, from the last one on, come behind `State::out` without being copied there, and their
+    /// bytes: nothing is held twice for a reader that has stopped.
+    behind_count: usize,
+    behind_bytes: usize,
+}
+
+impl Refused {
+    /// The kept stanzas are written elsewhere, if at all. Returns how many came behind `State::out`.
+    fn take_behind(&mut self) -> usize {
+        self.behind_bytes = 0;
+        std::mem::take(&mut self.behind_count)
+    }
 }
 
 /// What few sessions have.
@@ -448,31 +460,29 @@ impl Outlet {
     ) {
         // What is kept for a resumption need not stand in line for a connection that is gone.
         let gone = self.has(Flag::Detached) || (state.broken && state.managed.is_some());
-        if !gone {
-            state.append_bytes(stanza.bytes());
+        let managed = state.managed.as_ref();
+        let is_buffered = managed.is_some_and(|managed| managed.is_buffered());
+        // Kept until the socket has taken the bytes, so that a lost connection loses no message.
+        let is_kept = is_buffered
+            || token.is_some()
+            || receipt.is_some()
+            || (state.blocked && stanza.kind() != Kind::Presence);
+        match (gone, is_kept && state.blocked) {
+            (true, _) => {}
+            (false, true) => state.stand_behind(stanza.bytes().len()),
+            (false, false) => state.append_bytes(stanza.bytes()),
         }
-        let now = self.ledger.clock.now_ms();
-        let managed = state.managed.as_mut();
-        if let Some(managed) = managed.filter(|managed| managed.is_buffered()) {
-            managed.keep(Kept::new(stanza, token, now).with_receipt(receipt));
-            if token.is_some() {
-                self.enroll(state);
-            }
-            return;
-        }
-        if let Some(managed) = &mut state.managed {
+        if !is_buffered && let Some(managed) = &mut state.managed {
             managed.count_sent();
         }
-        if token.is_some()
-            || receipt.is_some()
-            || (state.blocked && stanza.kind() != Kind::Presence)
-        {
-            // Kept until the socket has taken the bytes, so that a lost connection loses no message.
-            let kept = Kept::new(stanza, token, now).with_receipt(receipt);
-            state.rare().kept.push_back(kept);
-            if token.is_some() && state.blocked {
-                self.enroll(state);
-            }
+        if !is_kept {
+            return;
+        }
+        let is_row_due = token.is_some() && (is_buffered || state.blocked);
+        let now = self.ledger.clock.now_ms();
+        state.keep(Kept::new(stanza, token, now).with_receipt(receipt));
+        if is_row_due {
+            self.enroll(state);
         }
     }
 
@@ -646,6 +656,7 @@ impl Outlet {
             match self.socket.try_write(&refused.bytes) {
                 Ok(count) if count == refused.bytes.len() => {
                     let kept_count = refused.kept_count;
+                    state.catch_up();
                     state.refused = None;
                     self.written(&mut state, kept_count, settled);
                 }
@@ -1001,6 +1012,7 @@ impl Outlet {
             }
         }
         state.presence = None;
+        state.forget_behind();
         let rare = state.rare();
         rare.successor = Some(successor.clone());
         let (directed, kept) = (
@@ -1060,10 +1072,7 @@ impl Outlet {
                 kept.serial = 0;
             }
             state.append_bytes(kept.stanza.bytes());
-            match &mut state.managed {
-                Some(managed) => managed.keep(kept),
-                None => state.rare().kept.push_back(kept),
-            }
+            state.keep(kept);
         }
         let rare = state.rare();
         rare.directed = handed.directed;
@@ -1096,6 +1105,7 @@ impl Outlet {
         if state.blocked || state.broken {
             state.out = Vec::new();
         }
+        state.forget_behind();
         all
     }
 
@@ -1174,8 +1184,11 @@ pub enum Decrypted {
 impl State {
     /// Bytes that wait for a socket that refuses them; of what was refused no more than one flush, as above.
     fn waiting_bytes(&self) -> usize {
-        let refused = self.refused.as_ref().map_or(0, |of| of.bytes.len());
-        self.out.len() + refused.min(FLUSH_BYTES)
+        let refused = self
+            .refused
+            .as_ref()
+            .map_or(0, |of| of.bytes.len().min(FLUSH_BYTES) + of.behind_bytes);
+        self.out.len() + refused
     }
 
     fn refused(&mut self) -> &mut Refused {
@@ -1188,10 +1201,57 @@ impl State {
 
     /// Exact size on an empty outlet, amortised on a filled one.
     fn append_bytes(&mut self, bytes: &[u8]) {
+        self.catch_up();
         if self.out.is_empty() {
             self.out.reserve_exact(bytes.len());
         }
         self.out.extend_from_slice(bytes);
+    }
+
+    /// Keeps a stanza until it is acknowledged or, where nobody acknowledges, written.
+    fn keep(&mut self, kept: Kept) {
+        match &mut self.managed {
+            Some(managed) if managed.is_buffered() => managed.keep(kept),
+            _ => self.rare().kept.push_back(kept),
+        }
+    }
+
+    /// The stanza that is going to be kept next is written from where it is kept.
+    fn stand_behind(&mut self, bytes: usize) {
+        let refused = self.refused();
+        refused.behind_count += 1;
+        refused.behind_bytes += bytes;
+    }
+
+    fn forget_behind(&mut self) {
+        if let Some(refused) = &mut self.refused {
+            refused.take_behind();
+        }
+    }
+
+    /// Copies what comes behind `out` there: it may go on, or something else has to come after it.
+    fn catch_up(&mut self) {
+        let refused = self.refused.as_mut();
+        let (bytes, count) = refused.map_or((0, 0), |of| (of.behind_bytes, of.take_behind()));
+        if count == 0 {
+            return;
+        }
+        self.out.reserve_exact(bytes);
+        let Self {
+            out, managed, rare, ..
+        } = self;
+        let append = |kept: &Kept| out.extend_from_slice(kept.stanza.bytes());
+        // A client that acknowledges what it was never sent does not get it.
+        match (managed, rare) {
+            (Some(managed), _) if managed.is_buffered() => {
+                managed.last_kept(count).for_each(append);
+            }
+            (_, Some(rare)) => {
+                let first = rare.kept.len().saturating_sub(count);
+                rare.kept.range(first..).for_each(append);
+            }
+            _ => {}
+        }
     }
 
     /// Whom to wake: the session's task, which is nearly always the one remembered already.

@@ -87,10 +87,10 @@ const STALLED_ROUNDS_MAX: usize = 1_000;
 #[test]
 fn a_reader_that_stops_costs_few_bytes() {
     for (tls, managed, limit) in [
-        (false, false, 165_000),
-        (false, true, 200_000),
-        (true, false, 165_000),
-        (true, true, 200_000),
+        (false, false, 90_000),
+        (false, true, 125_000),
+        (true, false, 90_000),
+        (true, true, 125_000),
     ] {
         let info = counted(Case { tls, managed }, stall);
         // At the worst moment, which is shortly before they are given up.

@@ -298,6 +298,12 @@ impl Managed {
         }
     }
 
+    /// The last stanzas that are kept, at most so many.
+    pub fn last_kept(&self, count: usize) -> impl Iterator<Item = &Kept> {
+        let first = self.outbox.len().saturating_sub(count);
+        self.outbox.range(first..)
+    }
+
     /// Everything unacknowledged.
     pub fn kept_mut(&mut self) -> impl Iterator<Item = &mut Kept> {
         self.outbox.iter_mut()

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
+use crate::c2s::resume::Settings;
 use crate::receipts::Receipts;
 use crate::testing::{SETTINGS, message, metrics, outlet, soon};
 
@@ -170,6 +171,45 @@ async fn a_client_that_does_not_read_is_closed_and_its_messages_are_given_back()
     let tokens: Vec<_> = kept.iter().map(|kept| kept.token).collect();
     assert_eq!(tokens, (0..taken).map(token).collect::<Vec<_>>());
     assert!(settled.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_kept_for_a_full_socket_is_held_once_and_goes_on_in_order() {
+    for is_managed in [false, true] {
+        let ledger = ledger();
+        let (outlet, mut client) = bound(&ledger, 1).await;
+        let (mut settled, mut batch) = (Vec::new(), Batch::new(&ledger));
+        if is_managed {
+            let settings = Settings {
+                ack: false,
+                ..SETTINGS
+            };
+            let managed = Box::new(Managed::new(settings, None));
+            assert!(outlet.manage(managed, b"", &mut batch));
+        }
+        let mut expected = fill(&outlet, &mut settled);
+        let mut push_message = |id: &str| {
+            let stanza = message("romeo@localhost/orchard", id, 10);
+            expected.extend_from_slice(stanza.bytes());
+            let waiting = outlet.state.lock().waiting_bytes() + stanza.bytes().len();
+            assert!(push(&outlet, stanza, None, &mut batch));
+            assert_eq!(outlet.state.lock().waiting_bytes(), waiting);
+        };
+        push_message("1");
+        push_message("2");
+        assert!(outlet.state.lock().out.is_empty(), "they are kept");
+        push_message("3");
+        outlet.push_bytes(b"<nonza/>", &mut Batch::new(&ledger));
+        expected.extend_from_slice(b"<nonza/>");
+        let stanza = message("romeo@localhost/orchard", "4", 10);
+        expected.extend_from_slice(stanza.bytes());
+        assert!(push(&outlet, stanza, None, &mut Batch::new(&ledger)));
+        let length = expected.len();
+        let reader = read(&mut client, length);
+        let (read, ()) = tokio::join!(reader, soon(go_on(&outlet, &mut settled)));
+        assert!(read == expected, "all bytes, in order");
+        assert_eq!(outlet.state.lock().waiting_bytes(), 0);
+    }
 }
 
 #[tokio::test]
