@@ -19,7 +19,7 @@ use parking_lot::{Mutex, MutexGuard};
 use protocol::{FullJid, Jid, Kind, Stanza, StreamCondition, StreamError};
 use transport::{Socket, TlsError, TlsRecords};
 
-use crate::c2s::resume::{Kept, Managed, Settled, Token};
+use crate::c2s::resume::{Kept, Managed, NONZAS_BYTES, Settled, Token};
 use crate::ledger::Ledger;
 use crate::receipts::Receipt;
 
@@ -1203,7 +1203,8 @@ impl State {
     fn append_bytes(&mut self, bytes: &[u8]) {
         self.catch_up();
         if self.out.is_empty() {
-            self.out.reserve_exact(bytes.len());
+            let nonzas = self.managed.as_ref().map_or(0, |_| NONZAS_BYTES);
+            self.out.reserve_exact(bytes.len() + nonzas);
         }
         self.out.extend_from_slice(bytes);
     }

@@ -3,6 +3,7 @@
 //! The gate: `h` covers only the prefix of the client's stanzas that are *settled*, that is for every target either
 //! acknowledged by it, committed to a store, or answered with an error. Nothing waits for a settlement but `h`.
 use std::collections::VecDeque;
+use std::io::Write as _;
 
 use protocol::Stanza;
 
@@ -24,6 +25,8 @@ pub const ANSWER_WAIT_MS_MAX: u64 = 50;
 const OUTBOX_KEEP: usize = 4;
 /// Stanzas of the client that the list of unsettled ones keeps room for when it is empty.
 const PENDING_KEEP: usize = 32;
+/// Room for what goes along with a stanza: an `<a/>` and an `<r/>`.
+pub const NONZAS_BYTES: usize = 80;
 /// Settled stanzas that an `<a/>` may be owed for before it is written on its own.
 pub const OWED_MAX: u32 = 5;
 
@@ -245,7 +248,7 @@ impl Managed {
 
     /// Appends what has to go along with the next bytes: an `<a/>` that is owed, a request.
     pub fn append_nonzas(&mut self, out: &mut Vec<u8>, now_ms: u64) {
-        if self.is_answer_due(now_ms) {
+        if self.tellable() != self.told || self.is_answer_due(now_ms) {
             self.append_answer(out);
         }
         let due = self.unasked >= self.settings.ack_freq.max(1) && self.outstanding() > 0;
@@ -346,9 +349,11 @@ impl Managed {
             self.pending = VecDeque::new();
         }
         let owed = self.tellable().wrapping_sub(self.told);
+        let waits_for_all = self.is_asked() && self.tellable() == self.seen;
         if before == self.settled || !self.owes || owed == 0 {
+            // Without having been asked for, it goes along with whatever is written next.
             Settled::Nothing
-        } else if owed >= OWED_MAX {
+        } else if owed >= OWED_MAX || waits_for_all {
             Settled::WriteNow
         } else {
             Settled::Owed
@@ -383,7 +388,8 @@ impl Managed {
     /// Appends `<a/>`. What is settled later is told without being asked again.
     pub fn append_answer(&mut self, out: &mut Vec<u8>) {
         let h = self.tellable();
-        out.extend_from_slice(format!("<a xmlns='urn:xmpp:sm:3' h='{h}'/>").as_bytes());
+        // Writing to a vector does not fail.
+        let _written = write!(out, "<a xmlns='urn:xmpp:sm:3' h='{h}'/>");
         self.told = h;
         self.owes = h != self.seen;
         self.asked_by_client_ms = None;

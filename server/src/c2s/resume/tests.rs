@@ -253,3 +253,29 @@ fn who_is_never_asked_is_not_probed_either() {
         assert_eq!(out, expected);
     }
 }
+
+#[test]
+fn what_is_settled_is_told_along_with_whatever_is_written_next() {
+    let mut managed = Managed::new(SETTINGS, None);
+    let stanza = managed.receive().unwrap();
+    assert_eq!(managed.settle(stanza), Settled::Nothing, "nobody has asked");
+    let mut out = Vec::new();
+    managed.append_nonzas(&mut out, 0);
+    assert_eq!(out, b"<a xmlns='urn:xmpp:sm:3' h='1'/>");
+    out.clear();
+    managed.append_nonzas(&mut out, 0);
+    assert!(out.is_empty(), "it is told once");
+}
+
+#[test]
+fn who_has_asked_is_told_at_once_when_all_is_settled() {
+    let mut managed = Managed::new(SETTINGS, None);
+    let first = managed.receive().unwrap();
+    let second = managed.receive().unwrap();
+    let mut out = Vec::new();
+    assert!(managed.answer_or_wait(&mut out, 0), "the answer waits");
+    assert_eq!(managed.settle(first), Settled::Owed);
+    assert_eq!(managed.settle(second), Settled::WriteNow);
+    managed.append_nonzas(&mut out, 0);
+    assert_eq!(out, b"<a xmlns='urn:xmpp:sm:3' h='2'/>");
+}
