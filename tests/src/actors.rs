@@ -426,6 +426,8 @@ impl Receiving {
                     _ => self.acknowledge(client).await?,
                 }
             }
+            // What it has sent itself is no message, and nobody asks for its fate.
+            ("a", ns::STREAM_MANAGEMENT) => {}
             ("error", ns::STREAM) => self.stream_error = Some(element.to_xml()),
             _ => bail!("unexpected {}", element.to_xml()),
         }
