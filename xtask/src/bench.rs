@@ -35,6 +35,8 @@ const LOGINS_IN_FLIGHT: u32 = 50;
 const IN_FLIGHT: &str = "1,8";
 /// Percentage of its core above which the generator rests; it refuses rows above 90.
 const REST_ABOVE: &str = "88";
+/// The same where readers stop: what it sends them comes in bursts.
+const SLOW_REST_ABOVE: &str = "60";
 /// Sessions logged in before memory is first looked at.
 const WARM_UP_SESSIONS: u32 = 100;
 /// The test that counts allocations prints lines that begin so, then `name=value` pairs.
@@ -485,7 +487,13 @@ fn burst(bench: &Bench, options: &Options, server: &Server, figures: &mut Figure
 }
 
 fn slow(bench: &Bench, options: &Options, server: &Server, figures: &mut Figures) -> Result<()> {
-    let args = ["slow", "--settle-s", options.size.settle_seconds];
+    let args = [
+        "slow",
+        "--settle-s",
+        options.size.settle_seconds,
+        "--rest-above",
+        SLOW_REST_ABOVE,
+    ];
     for row in &bench.load(server, Security::Plain, &args)? {
         figures.add(Owner::Meerkat, "slow", row.figure("kib_together")?);
         println!(
