@@ -206,11 +206,13 @@ impl Talk {
         }
     }
 
-    /// Sessions that wait for an ack, their request having been answered with less, ask again.
+    /// Sessions that wait for an ack, their request having been answered with less, ask again. While messages are
+    /// sent, only those wait that may not send before it.
     fn ask_again(&mut self, crowd: &mut Crowd) -> Result<()> {
         for index in 0..crowd.sessions.len() {
             let sm = crowd.sessions[index].sm;
-            if sm.enabled && !sm.asked && sm.unacked() > 0 {
+            let waits = !self.answering || self.ask == Ask::EachWrite || self.credits[index] > 0;
+            if waits && sm.enabled && !sm.asked && sm.unacked() > 0 {
                 crowd.send(index, |session, out| session.sm.ask(out))?;
             }
         }
