@@ -17,9 +17,9 @@ use transport::TlsError;
 
 use crate::outlet::{Batch, Decrypted, Event, Flag, Order, SessionRef};
 use crate::router::Router;
+use crate::turns::Turns;
 
 pub mod config;
-pub mod handshakes;
 pub mod leaving;
 pub mod negotiate;
 pub mod newcomers;
@@ -31,7 +31,6 @@ pub mod task;
 
 pub use config::ListenerSettings;
 
-use handshakes::Handshakes;
 use newcomers::{Newcomer, Newcomers};
 
 /// Bytes of one read. All sessions of a worker thread share one such buffer.
@@ -102,12 +101,17 @@ pub(crate) struct Received {
     pub end: Option<End>,
 }
 
+/// Connections that may wait for their turn to compute a handshake; more are dropped. At 100 us each that is a wait of
+/// 0.1 s.
+pub const HANDSHAKES_WAITING_MAX: usize = 1_000;
+
 /// What limits the connections of all listeners of a node before they have a session.
 pub struct Admission {
     /// Those that have none.
     pub newcomers: Arc<Newcomers>,
-    /// Turns of TLS handshakes.
-    pub handshakes: Handshakes,
+    /// Security case T05: TLS handshakes take turns, so that a storm of them leaves half of the cores to the others.
+    /// Only the computation has a turn, some 100 us of it; who waits for a slow client does not hold one.
+    pub handshakes: Turns,
 }
 
 /// A client's connection before it is bound.

@@ -34,3 +34,4 @@ pub mod stamp;
 pub mod storage;
 #[cfg(test)]
 mod testing;
+pub mod turns;

@@ -164,9 +164,9 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::c2s::handshakes::Handshakes;
     use crate::c2s::newcomers::Newcomers;
     use crate::testing::{self, TestNode};
+    use crate::turns::Turns;
 
     /// There is one for every session, while it is idle too.
     #[tokio::test]
@@ -184,7 +184,7 @@ mod tests {
             settings: Arc::new(listener.settings),
             admission: Arc::new(Admission {
                 newcomers: Newcomers::new(1),
-                handshakes: Handshakes::new(1),
+                handshakes: Turns::new(1, 1),
             }),
         };
         let place = Place::take(&Arc::default(), &node.router.metrics);

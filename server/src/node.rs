@@ -15,9 +15,8 @@ use crate::access::AccessRules;
 use crate::api::control;
 use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
-use crate::c2s::handshakes::Handshakes;
 use crate::c2s::newcomers::Newcomers;
-use crate::c2s::{Admission, ListenerSettings};
+use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::{Ledger, Origin};
@@ -29,6 +28,7 @@ use crate::storage::accounts::AccountStore;
 use crate::storage::in_flight::InFlightStore;
 use crate::storage::secrets::SecretStore;
 use crate::storage::{self, Db, Observer, Place};
+use crate::turns::Turns;
 
 pub mod data_dir;
 pub mod drain;
@@ -392,7 +392,7 @@ fn admission(plans: &[ListenerPlan]) -> Admission {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Admission {
         newcomers: Newcomers::new((connections_max / 10).max(NEWCOMERS_MIN)),
-        handshakes: Handshakes::new(cores),
+        handshakes: Turns::new(cores, HANDSHAKES_WAITING_MAX),
     }
 }
 

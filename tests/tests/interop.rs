@@ -25,6 +25,11 @@ async fn interop_nbxmpp_chats_and_resumes() {
     run_script("DEBIAN_PYTHON", "nbxmpp_chat.py").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_scramp_logs_in_with_channel_binding() {
+    run_script("INTEROP_PYTHON", "channel_binding.py").await;
+}
+
 /// Runs a script with the accounts romeo and juliet on a server of its own. `interpreter` is the variable that names
 /// what runs it.
 async fn run_script(interpreter: &str, script: &str) {

@@ -388,7 +388,7 @@ impl Negotiation<'_> {
             while self.conn.outlet.with_tls(|tls| tls.is_handshaking()) == Some(true) {
                 self.conn.readable().await?;
                 let admission = self.conn.admission.clone();
-                let Some(_turn) = admission.handshakes.turn().await else {
+                let Some(_turn) = admission.handshakes.take().await else {
                     return Err(StreamCondition::ResourceConstraint.into());
                 };
                 self.conn.take_received()?;
