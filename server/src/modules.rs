@@ -30,6 +30,7 @@ pub mod stream_management;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod version;
 
 pub use needs::{Need, Needs};
 
@@ -231,6 +232,7 @@ modules! { // start order; within a stage, also run order
     presence = "mod_presence"
     offline = "mod_offline"
     ping = "mod_ping"
+    version = "mod_version"
     disco = "mod_disco" // last: it tells what the others have announced
 }
 

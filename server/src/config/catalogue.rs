@@ -378,7 +378,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_stanzaid",
             "mod_time",
             "mod_vcard",
-            "mod_version",
         ],
     ),
     Entry::not_yet("modules.mod_stream_management", &["backend"]),
