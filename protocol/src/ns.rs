@@ -39,6 +39,8 @@ pub const DELAY: &str = "urn:xmpp:delay";
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092 Software Version.
 pub const VERSION: &str = "jabber:iq:version";
+/// XEP-0202 Entity Time.
+pub const TIME: &str = "urn:xmpp:time";
 /// XEP-0030 Service Discovery: who it is and what it can do.
 pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// XEP-0030 Service Discovery: what is there.

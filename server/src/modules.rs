@@ -30,6 +30,7 @@ pub mod stream_management;
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod time;
 pub mod version;
 
 pub use needs::{Need, Needs};
@@ -233,6 +234,7 @@ modules! { // start order; within a stage, also run order
     offline = "mod_offline"
     ping = "mod_ping"
     version = "mod_version"
+    time = "mod_time"
     disco = "mod_disco" // last: it tells what the others have announced
 }
 

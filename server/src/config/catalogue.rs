@@ -376,7 +376,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_sic",
             "mod_smart_markers",
             "mod_stanzaid",
-            "mod_time",
             "mod_vcard",
         ],
     ),

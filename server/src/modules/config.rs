@@ -19,6 +19,7 @@ impl ModulesConfig {
             offline: Some(Offline::default()),
             ping: Some(Ping {}),
             version: Some(Version::default()),
+            time: Some(Time::default()),
             disco: Some(Disco::default()),
         }
     }
@@ -113,6 +114,14 @@ impl Default for Version {
             },
         }
     }
+}
+
+/// Options of `mod_time`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Time {
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
 }
 
 /// Options of `mod_disco`.

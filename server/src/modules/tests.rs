@@ -39,13 +39,14 @@ async fn generated_page_of_hooks_is_fresh() {
 // ---- answers
 
 /// Requests as they should be.
-const GOOD: [&str; 7] = [
+const GOOD: [&str; 8] = [
     "<query xmlns='jabber:iq:roster' ver='v'/>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' name='Nurse' subscription='none' ask='subscribe'>\
      <group>Servants</group><group/></item></query>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' subscription='remove'/></query>",
     "<ping xmlns='urn:xmpp:ping'/>",
     "<query xmlns='jabber:iq:version'/>",
+    "<time xmlns='urn:xmpp:time'/>",
     "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>",
     "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>other</resource></bind>",
 ];
