@@ -41,6 +41,8 @@ pub const PING: &str = "urn:xmpp:ping";
 pub const VERSION: &str = "jabber:iq:version";
 /// XEP-0202 Entity Time.
 pub const TIME: &str = "urn:xmpp:time";
+/// XEP-0049 Private XML Storage.
+pub const PRIVATE: &str = "jabber:iq:private";
 /// XEP-0030 Service Discovery: who it is and what it can do.
 pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// XEP-0030 Service Discovery: what is there.

@@ -24,6 +24,7 @@ pub mod needs;
 pub mod offline;
 pub mod ping;
 pub mod presence;
+pub mod private;
 pub mod roster;
 pub mod stream_management;
 #[cfg(test)]
@@ -235,6 +236,7 @@ modules! { // start order; within a stage, also run order
     ping = "mod_ping"
     version = "mod_version"
     time = "mod_time"
+    private = "mod_private"
     disco = "mod_disco" // last: it tells what the others have announced
 }
 

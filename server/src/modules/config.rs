@@ -20,6 +20,7 @@ impl ModulesConfig {
             ping: Some(Ping {}),
             version: Some(Version::default()),
             time: Some(Time::default()),
+            private: Some(Private::default()),
             disco: Some(Disco::default()),
         }
     }
@@ -120,6 +121,16 @@ impl Default for Version {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Time {
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+/// Options of `mod_private`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Private {
+    /// Where it is kept.
+    pub backend: Backend,
     /// How requests are queued.
     pub iqdisc: Iqdisc,
 }
