@@ -43,6 +43,8 @@ pub const VERSION: &str = "jabber:iq:version";
 pub const TIME: &str = "urn:xmpp:time";
 /// XEP-0049 Private XML Storage.
 pub const PRIVATE: &str = "jabber:iq:private";
+/// XEP-0012 Last Activity.
+pub const LAST: &str = "jabber:iq:last";
 /// XEP-0030 Service Discovery: who it is and what it can do.
 pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// XEP-0030 Service Discovery: what is there.

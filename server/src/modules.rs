@@ -20,6 +20,7 @@ use crate::storage::Db;
 
 pub mod config;
 pub mod disco;
+pub mod last;
 pub mod needs;
 pub mod offline;
 pub mod ping;
@@ -237,6 +238,7 @@ modules! { // start order; within a stage, also run order
     version = "mod_version"
     time = "mod_time"
     private = "mod_private"
+    last = "mod_last"
     disco = "mod_disco" // last: it tells what the others have announced
 }
 

@@ -123,6 +123,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_version", ""),
     ("mod_time", ""),
     ("mod_private", ""),
+    ("mod_last", ""),
     ("mod_disco", ""),
     ("mod_stream_management", ""),
 ];

@@ -21,6 +21,7 @@ impl ModulesConfig {
             version: Some(Version::default()),
             time: Some(Time::default()),
             private: Some(Private::default()),
+            last: Some(Last::default()),
             disco: Some(Disco::default()),
         }
     }
@@ -129,6 +130,16 @@ pub struct Time {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Private {
+    /// Where it is kept.
+    pub backend: Backend,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+/// Options of `mod_last`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Last {
     /// Where it is kept.
     pub backend: Backend,
     /// How requests are queued.

@@ -88,6 +88,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "private",
         sql: include_str!("../../migrations/sqlite/0006_private.sql"),
     },
+    Migration {
+        version: 7,
+        name: "last",
+        sql: include_str!("../../migrations/sqlite/0007_last.sql"),
+    },
 ];
 
 /// Pages that each reader keeps: 256 KiB, for the inner pages of the trees. The kernel has the rest, once for all
