@@ -37,6 +37,14 @@ pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 pub const DELAY: &str = "urn:xmpp:delay";
 /// XEP-0199 XMPP Ping.
 pub const PING: &str = "urn:xmpp:ping";
+/// XEP-0092 Software Version.
+pub const VERSION: &str = "jabber:iq:version";
+/// XEP-0202 Entity Time.
+pub const TIME: &str = "urn:xmpp:time";
+/// XEP-0049 Private XML Storage.
+pub const PRIVATE: &str = "jabber:iq:private";
+/// XEP-0012 Last Activity.
+pub const LAST: &str = "jabber:iq:last";
 /// XEP-0030 Service Discovery: who it is and what it can do.
 pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// XEP-0030 Service Discovery: what is there.

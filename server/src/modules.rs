@@ -20,16 +20,20 @@ use crate::storage::Db;
 
 pub mod config;
 pub mod disco;
+pub mod last;
 pub mod needs;
 pub mod offline;
 pub mod ping;
 pub mod presence;
+pub mod private;
 pub mod roster;
 pub mod stream_management;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
+pub mod time;
+pub mod version;
 
 pub use needs::{Need, Needs};
 
@@ -231,6 +235,10 @@ modules! { // start order; within a stage, also run order
     presence = "mod_presence"
     offline = "mod_offline"
     ping = "mod_ping"
+    version = "mod_version"
+    time = "mod_time"
+    private = "mod_private"
+    last = "mod_last"
     disco = "mod_disco" // last: it tells what the others have announced
 }
 

@@ -172,7 +172,8 @@ impl Node {
         let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
         observe_sessions(&mut registry, &router);
-        let hosts = start_hosts(plan.hosts, &router, &db, &tasks).await?;
+        // It grows with each module.
+        let hosts = Box::pin(start_hosts(plan.hosts, &router, &db, &tasks)).await?;
         router.set_hosts(Hosts::new(hosts));
 
         // Bind first …

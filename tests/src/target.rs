@@ -120,6 +120,10 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_presence", ""),
     ("mod_offline", ""),
     ("mod_ping", ""),
+    ("mod_version", ""),
+    ("mod_time", ""),
+    ("mod_private", ""),
+    ("mod_last", ""),
     ("mod_disco", ""),
     ("mod_stream_management", ""),
 ];
@@ -192,7 +196,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         "run_as_root = true\ndaemonize = false\npidfile = \"{path}/pid\"\ndata_path = \"{path}/data\"\n\
          interfaces = {{ \"127.0.0.1\" }}\nc2s_ports = {{ {} }}\nc2s_direct_tls_ports = {{ {} }}\n\
          log = {{ {{ levels = {{ min = \"info\" }}, to = \"console\" }} }}\n\
-         modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"smacks\", \"offline\" }}\n\
+         modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"version\", \"time\", \"private\", \"smacks\", \"offline\" }}\n\
          modules_disabled = {{ \"s2s\", \"http\" }}\nauthentication = \"internal_plain\"\n\
          c2s_require_encryption = false\nallow_unencrypted_plain_auth = false\n\
          ssl = {{ key = \"{path}/key.pem\", certificate = \"{path}/cert.pem\" }}\n{}\n\

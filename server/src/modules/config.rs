@@ -18,6 +18,10 @@ impl ModulesConfig {
             presence: Some(Presence {}),
             offline: Some(Offline::default()),
             ping: Some(Ping {}),
+            version: Some(Version::default()),
+            time: Some(Time::default()),
+            private: Some(Private::default()),
+            last: Some(Last::default()),
             disco: Some(Disco::default()),
         }
     }
@@ -91,6 +95,56 @@ pub struct Presence {}
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Ping {}
+
+/// Options of `mod_version`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Version {
+    /// Tells on which operating system the server runs.
+    pub os_info: bool,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self {
+            os_info: false,
+            iqdisc: Iqdisc {
+                kind: IqdiscType::NoQueue,
+                workers: None,
+            },
+        }
+    }
+}
+
+/// Options of `mod_time`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Time {
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+/// Options of `mod_private`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Private {
+    /// Where it is kept.
+    pub backend: Backend,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+/// Options of `mod_last`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Last {
+    /// Where it is kept.
+    pub backend: Backend,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
 
 /// Options of `mod_disco`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

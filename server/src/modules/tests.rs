@@ -39,12 +39,16 @@ async fn generated_page_of_hooks_is_fresh() {
 // ---- answers
 
 /// Requests as they should be.
-const GOOD: [&str; 6] = [
+const GOOD: [&str; 10] = [
     "<query xmlns='jabber:iq:roster' ver='v'/>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' name='Nurse' subscription='none' ask='subscribe'>\
      <group>Servants</group><group/></item></query>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' subscription='remove'/></query>",
     "<ping xmlns='urn:xmpp:ping'/>",
+    "<query xmlns='jabber:iq:version'/>",
+    "<time xmlns='urn:xmpp:time'/>",
+    "<query xmlns='jabber:iq:last' seconds='1'/>",
+    "<query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference jid='a@b'/></storage></query>",
     "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>",
     "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>other</resource></bind>",
 ];

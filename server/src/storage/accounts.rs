@@ -37,15 +37,21 @@ statements! {
         "DELETE FROM roster_changes WHERE server = $1 AND username = $2";
     REMOVE_OFFLINE_MESSAGES = "account_remove_offline_messages":
         "DELETE FROM offline_message WHERE server = $1 AND username = $2";
+    REMOVE_PRIVATE_STORAGE = "account_remove_private_storage":
+        "DELETE FROM private_storage WHERE server = $1 AND username = $2";
+    REMOVE_LAST = "account_remove_last":
+        "DELETE FROM last WHERE server = $1 AND username = $2";
 }
 
 /// What belongs to an account beside its row in `users`: a test finds tables that are missing here.
-const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 5] = [
+const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 7] = [
     REMOVE_CONTACTS,
     REMOVE_GROUPS,
     REMOVE_ROSTER_VERSION,
     REMOVE_ROSTER_CHANGES,
     REMOVE_OFFLINE_MESSAGES,
+    REMOVE_PRIVATE_STORAGE,
+    REMOVE_LAST,
 ];
 
 /// What an account is authenticated with. Has no `Debug`, so that it cannot end up in a log.

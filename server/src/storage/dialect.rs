@@ -2,8 +2,8 @@
 //! in this file, so that stores and the rest of `storage` never name a driver.
 //!
 //! SQL texts number their parameters `$1`, `$2` …, which SQLite and PostgreSQL both take. What another database would
-//! have to say in other words: `INSERT … ON CONFLICT`, `json_group_array` (rosters), `octet_length` (the quota of
-//! offline messages) and the files in `migrations/sqlite`, whose tables are `STRICT` and often `WITHOUT ROWID`.
+//! have to say in other words: `INSERT … ON CONFLICT`, `json_group_array` (rosters), `octet_length` (the quotas of
+//! offline messages and private storage) and the files in `migrations/sqlite`, whose tables are `STRICT` and often `WITHOUT ROWID`.
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -82,6 +82,16 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         version: 5,
         name: "secrets",
         sql: include_str!("../../migrations/sqlite/0005_secrets.sql"),
+    },
+    Migration {
+        version: 6,
+        name: "private",
+        sql: include_str!("../../migrations/sqlite/0006_private.sql"),
+    },
+    Migration {
+        version: 7,
+        name: "last",
+        sql: include_str!("../../migrations/sqlite/0007_last.sql"),
     },
 ];
 

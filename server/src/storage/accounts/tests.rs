@@ -262,7 +262,10 @@ async fn removing_an_account_leaves_others_alone() {
              INSERT INTO roster_version VALUES ('localhost', 'romeo', '1'), ('localhost', 'juliet', '1');
              INSERT INTO roster_changes VALUES ('localhost', 'romeo', 1, '1', 'a@b'), ('localhost', 'Romeo', 1, '1', 'a@b');
              INSERT INTO offline_message (timestamp, server, username, from_jid, packet) VALUES
-             (1, 'localhost', 'romeo', 'a@b', ''), (1, 'localhost', 'juliet', 'a@b', '');",
+             (1, 'localhost', 'romeo', 'a@b', ''), (1, 'localhost', 'juliet', 'a@b', '');
+             INSERT INTO private_storage (server, username, namespace, data) VALUES
+             ('localhost', 'romeo', 'n', ''), ('example.org', 'romeo', 'n', '');
+             INSERT INTO last VALUES ('localhost', 'romeo', 1, ''), ('localhost', 'Romeo', 1, '');",
         )
         .await;
         let accounts = AccountStore::new(db.clone());
