@@ -18,6 +18,7 @@ use crate::metrics::HookMetrics;
 use crate::router::Router;
 use crate::storage::Db;
 
+pub mod carbons;
 pub mod config;
 pub mod disco;
 pub mod needs;
@@ -230,6 +231,7 @@ modules! { // start order; within a stage, also run order
     roster = "mod_roster"
     presence = "mod_presence"
     offline = "mod_offline"
+    carbons = "mod_carboncopy"
     ping = "mod_ping"
     disco = "mod_disco" // last: it tells what the others have announced
 }

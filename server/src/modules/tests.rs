@@ -39,12 +39,13 @@ async fn generated_page_of_hooks_is_fresh() {
 // ---- answers
 
 /// Requests as they should be.
-const GOOD: [&str; 6] = [
+const GOOD: [&str; 7] = [
     "<query xmlns='jabber:iq:roster' ver='v'/>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' name='Nurse' subscription='none' ask='subscribe'>\
      <group>Servants</group><group/></item></query>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' subscription='remove'/></query>",
     "<ping xmlns='urn:xmpp:ping'/>",
+    "<enable xmlns='urn:xmpp:carbons:2'/>",
     "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>",
     "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>other</resource></bind>",
 ];
