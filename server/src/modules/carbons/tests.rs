@@ -173,6 +173,5 @@ async fn handlers_of_messages_do_not_change_what_is_copied() {
         }
         assert_eq!(romeo.expect("message").await.attr("id"), Some("2"));
         assert_eq!(juliet.expect("message").await.attr("id"), Some("1"));
-        node.stop().await;
     }
 }
