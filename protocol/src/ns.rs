@@ -57,6 +57,8 @@ pub const SERVER_INFO: &str = "http://jabber.org/network/serverinfo";
 pub const OFFLINE: &str = "msgoffline";
 /// XEP-0280 Message Carbons.
 pub const CARBONS: &str = "urn:xmpp:carbons:2";
+/// XEP-0280 Message Carbons: which messages are copied, as the specification recommends.
+pub const CARBONS_RULES: &str = "urn:xmpp:carbons:rules:0";
 /// XEP-0297 Stanza Forwarding.
 pub const FORWARD: &str = "urn:xmpp:forward:0";
 /// XEP-0313 Message Archive Management.

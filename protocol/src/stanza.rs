@@ -315,16 +315,20 @@ impl Stanza {
 
     /// Appends it with its namespace `ns` declared, as WebSocket needs it (RFC 7395 section 3.3.3).
     pub fn write_with_ns(&self, out: &mut Vec<u8>, ns: &str) {
-        let (start, rest) = self
-            .text
-            .split_at_checked(self.name_end())
-            .unwrap_or((&self.text, ""));
         out.reserve(
             self.text
                 .len()
                 .saturating_add(ns.len())
                 .saturating_add(" xmlns=''".len()),
         );
+        self.put_with_ns(out, ns);
+    }
+
+    fn put_with_ns(&self, out: &mut impl Sink, ns: &str) {
+        let (start, rest) = self
+            .text
+            .split_at_checked(self.name_end())
+            .unwrap_or((&self.text, ""));
         out.put(start);
         out.put(" xmlns='");
         escape_to(ns, Place::Attribute, out);

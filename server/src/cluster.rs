@@ -8,7 +8,7 @@ use hashbrown::HashMap;
 use parking_lot::Mutex;
 use protocol::JidRef;
 
-use crate::outlet::SessionRef;
+use crate::outlet::{Flag, SessionRef};
 
 const SHARDS: usize = 64;
 
@@ -23,6 +23,16 @@ impl Account {
         match self {
             Self::One(session) => std::slice::from_ref(session),
             Self::Many(sessions) => sessions,
+        }
+    }
+
+    /// Lets each session know whether it is alone, so that what it sends need not look into the table.
+    fn tell_sessions(&self) {
+        match self {
+            Self::One(session) => session.clear(Flag::Accompanied),
+            Self::Many(sessions) => sessions.iter().for_each(|session| {
+                session.set(Flag::Accompanied);
+            }),
         }
     }
 }
@@ -107,6 +117,7 @@ impl Sessions {
             1 => Account::One(session.clone()),
             _ => Account::Many(sessions),
         };
+        account.tell_sessions();
         displaced
     }
 
@@ -127,7 +138,10 @@ impl Sessions {
             0 => {
                 shard.remove(bare);
             }
-            1 => *account = Account::One(sessions.remove(0)),
+            1 => {
+                *account = Account::One(sessions.remove(0));
+                account.tell_sessions();
+            }
             _ => *account = Account::Many(sessions),
         }
         self.count.fetch_sub(1, Ordering::Relaxed);
@@ -150,10 +164,11 @@ impl Sessions {
         match slot {
             Some(slot) if std::sync::Arc::ptr_eq(slot, old) => {
                 *slot = new.clone();
-                true
             }
-            _ => false,
+            _ => return false,
         }
+        account.tell_sessions();
+        true
     }
 
     /// Runs `f` on the account's sessions under the shard's lock: `f` must not wait nor look into this table.

@@ -18,6 +18,7 @@ use crate::metrics::HookMetrics;
 use crate::router::Router;
 use crate::storage::Db;
 
+pub mod carbons;
 pub mod config;
 pub mod disco;
 pub mod last;
@@ -234,6 +235,7 @@ modules! { // start order; within a stage, also run order
     roster = "mod_roster"
     presence = "mod_presence"
     offline = "mod_offline"
+    carbons = "mod_carboncopy"
     ping = "mod_ping"
     version = "mod_version"
     time = "mod_time"

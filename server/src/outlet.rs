@@ -54,7 +54,14 @@ pub enum Flag {
     Asked = 8,
     /// The session is over and everybody who had to know was told: no order reaches it any more.
     Ended = 16,
+    /// Wants copies of what the account's other sessions send and receive (XEP-0280).
+    Carbons = 32,
+    /// The account has other sessions. The session table sees to it.
+    Accompanied = 64,
 }
+
+/// What stays with a session whose connection changes.
+const MOVING_FLAGS: u8 = Flag::Interested as u8 | Flag::Carbons as u8;
 
 /// Something the session's own task has to do, before it reads on.
 pub enum Order {
@@ -999,7 +1006,7 @@ impl Outlet {
     /// Ends this outlet's part of a session that `successor` takes over: gives out the state that moves there.
     /// Later pushes, settlements and orders go to the successor.
     pub fn hand_over(&self, successor: &SessionRef) -> HandedOver {
-        let flags = self.flags.load(Ordering::Acquire) & Flag::Interested as u8;
+        let flags = self.flags.load(Ordering::Acquire) & MOVING_FLAGS;
         let priority = self.priority.load(Ordering::Relaxed);
         let presence = self.state.lock().presence.clone();
         successor.adopt(presence, priority, flags);

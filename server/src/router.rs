@@ -19,6 +19,7 @@ use daemon::Tasks;
 use daemon::config::OrInfinity;
 use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
 
+use self::copies::{Copies, Side};
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
 use crate::auth::throttle::Throttle;
 use crate::c2s::leaving::Leaving;
@@ -32,6 +33,7 @@ use crate::ledger::{Ledger, Left};
 use crate::metrics::Metrics;
 use crate::outlet::{Batch, SessionRef};
 
+pub mod copies;
 pub mod local;
 
 /// A stanza on its way, with what its sender's acknowledgement waits for.
@@ -63,6 +65,8 @@ pub struct Route {
     pub after_answer: Vec<(SessionRef, Stanza)>,
     /// What an IQ handler holds until that is done: a lock that keeps others from sending before.
     pub until_answered: Option<Box<dyn Send + Sync>>,
+    /// What is routed has been routed before, so whoever gets copies has got them.
+    pub is_again: bool,
 }
 
 /// Everything that is needed to route.
@@ -188,6 +192,7 @@ impl Router {
             batch: Batch::new(&self.ledger),
             after_answer: Vec::new(),
             until_answered: None,
+            is_again: false,
         }
     }
 
@@ -217,13 +222,17 @@ impl Router {
         if to.local().is_none() || !host.hooks.is_silent::<crate::hooks::DeliverLocal>() {
             return Err(delivery);
         }
-        let session = local::only_session(&self.sessions, to, stanza.stanza_type());
-        let Some(session) = session else {
+        let only = local::only_session(&self.sessions, stanza, to);
+        let Some((session, others)) = only else {
             return Err(delivery);
         };
+        let copies = Copies::new(stanza, Side::Received, others);
         self.metrics.stanzas_delivered.message.inc();
         match session.push(delivery.stanza, delivery.token, batch) {
-            crate::outlet::Pushed::Taken => Ok(()),
+            crate::outlet::Pushed::Taken => {
+                copies.push(self, batch);
+                Ok(())
+            }
             crate::outlet::Pushed::Closed(stanza, token) => Err(Delivery { stanza, token }),
         }
     }
@@ -329,6 +338,7 @@ impl Route {
         }
         if let Some(reply) = delivery.stanza.error_reply(error) {
             self.router.metrics.stanzas_bounced.inc();
+            self.copy_error(&delivery.stanza, &reply);
             self.reply(reply);
         } else {
             self.router.metrics.stanzas_dropped.inc();

@@ -126,7 +126,7 @@ impl TestNode {
         client
     }
 
-    /// From now on new clients find a host with these hooks; they log in anonymously.
+    /// From now on new clients find a host with these hooks, which knows no accounts.
     pub(crate) async fn use_hooks(&self, add: impl FnOnce(&mut Hooks)) {
         self.router
             .set_hosts(Hosts::new(vec![host(&self.router, add).await]));
@@ -217,6 +217,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
     let db = Db::open(storage::Options::new(Place::Memory))
         .await
         .unwrap();
+    db.migrate().await.unwrap();
     let mut hooks = Hooks::new(router.metrics.hooks.clone());
     add(&mut hooks);
     Host {

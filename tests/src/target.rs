@@ -119,6 +119,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_roster", "versioning = true\n"),
     ("mod_presence", ""),
     ("mod_offline", ""),
+    ("mod_carboncopy", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),
@@ -196,7 +197,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         "run_as_root = true\ndaemonize = false\npidfile = \"{path}/pid\"\ndata_path = \"{path}/data\"\n\
          interfaces = {{ \"127.0.0.1\" }}\nc2s_ports = {{ {} }}\nc2s_direct_tls_ports = {{ {} }}\n\
          log = {{ {{ levels = {{ min = \"info\" }}, to = \"console\" }} }}\n\
-         modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"version\", \"time\", \"private\", \"smacks\", \"offline\" }}\n\
+         modules_enabled = {{ \"roster\", \"saslauth\", \"tls\", \"disco\", \"ping\", \"version\", \"time\", \"private\", \"smacks\", \"offline\", \"carbons\" }}\n\
          modules_disabled = {{ \"s2s\", \"http\" }}\nauthentication = \"internal_plain\"\n\
          c2s_require_encryption = false\nallow_unencrypted_plain_auth = false\n\
          ssl = {{ key = \"{path}/key.pem\", certificate = \"{path}/cert.pem\" }}\n{}\n\

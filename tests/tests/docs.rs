@@ -193,8 +193,8 @@ fn sources() -> String {
 }
 
 /// The section of a module in the page of options, its headings one level up, as its own page shows it.
-fn options_of(module: &str, config_page: &str) -> String {
-    let heading = format!("### `[modules.mod_{module}]`\n");
+fn options_of(key: &str, config_page: &str) -> String {
+    let heading = format!("### `[modules.{key}]`\n");
     let start = config_page
         .find(&heading)
         .unwrap_or_else(|| panic!("docs/config.md has no {heading}"));
@@ -223,7 +223,11 @@ fn generated_options_on_module_pages_are_fresh() {
         let (_, after) = rest
             .split_once(OPTIONS_END)
             .unwrap_or_else(|| panic!("{path}: no {OPTIONS_END}"));
-        let options = options_of(&module, &config_page);
+        let key = page
+            .strip_prefix("# `")
+            .and_then(|text| text.split_once('`'));
+        let (key, _) = key.unwrap_or_else(|| panic!("{path}: its title is no key of a module"));
+        let options = options_of(key, &config_page);
         let fresh = format!("{before}{OPTIONS_BEGIN}\n{options}\n\n{OPTIONS_END}{after}");
         if std::env::var_os("UPDATE").is_some_and(|update| update == "1") {
             fs::write(root().join(&path), fresh).unwrap();

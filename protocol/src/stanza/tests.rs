@@ -40,6 +40,29 @@ fn a_stanza_has_at_most_80_bytes_of_its_own() {
 }
 
 #[test]
+fn a_stanza_is_carried_whole_in_a_message_of_its_type() {
+    let inner =
+        stanza("<message type='chat' from='a@b/x' to='c@d'><body>1 &lt; 2</body></message>");
+    let (from, to) = (jid("c@d"), jid("c@d/&'"));
+    let wrapped = inner.wrapped(("received", ns::CARBONS), from.as_ref(), to.as_ref());
+    check(
+        &wrapped,
+        "<message from='c@d' to='c@d/&amp;&apos;' type='chat'><received xmlns='urn:xmpp:carbons:2'>\
+         <forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client' to='c@d' from='a@b/x' type='chat'>\
+         <body>1 &lt; 2</body></message></forwarded></received></message>",
+    );
+    assert_eq!(wrapped.stanza_type(), StanzaType::Chat);
+    let element = wrapped.to_element();
+    let child = |element: &Element, name, ns| element.child(name, ns).unwrap().clone();
+    let forwarded = child(
+        &child(&element, "received", ns::CARBONS),
+        "forwarded",
+        ns::FORWARD,
+    );
+    assert_eq!(child(&forwarded, "message", ns::CLIENT), inner.to_element());
+}
+
+#[test]
 fn a_tree_is_written_with_its_header_in_normal_form() {
     let written = stanza(
         "<message type='chat' from='A@b/&apos;' id='&lt;' to='C@D' xml:lang='de' x='y'>t<body/></message>",

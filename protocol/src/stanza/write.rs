@@ -3,6 +3,9 @@ use super::{Kind, Located, Parts, Payload, PayloadNs, Stanza, StanzaType, check_
 use crate::xml::{Place, Span, escape_to};
 use crate::{Element, Jid, JidRef, StanzaCondition, StanzaError, ns};
 
+/// What the tags around a wrapped stanza take, besides its addresses.
+const WRAPPER_BYTES: usize = 200;
+
 /// Writes one stanza and notes where its parts are.
 struct Writer<'a> {
     text: String,
@@ -177,6 +180,42 @@ impl Stanza {
             self.id().as_deref(),
             error,
         ))
+    }
+
+    /// A message of the same type that carries this one whole (XEP-0297), in a child of that name and namespace, as
+    /// XEP-0280 and XEP-0313 ask for.
+    pub fn wrapped(
+        &self,
+        (name, ns): (&'static str, &'static str),
+        from: JidRef<'_>,
+        to: JidRef<'_>,
+    ) -> Self {
+        let mut writer = Writer::new(Kind::Message, self.stanza_type());
+        let addresses = from.as_str().len().saturating_add(to.as_str().len());
+        let whole = self.text.len().saturating_add(addresses);
+        writer.text.reserve(whole.saturating_add(WRAPPER_BYTES));
+        writer.from(Some(from));
+        writer.to(Some(to));
+        if let Some(stanza_type) = self.stanza_type().name() {
+            writer.attribute("type", stanza_type);
+        }
+        writer.text.push_str("><");
+        let name_start = writer.text.len();
+        let name_end = name_start.saturating_add(name.len());
+        writer.text.push_str(name);
+        let ns_span = writer.attribute("xmlns", ns);
+        writer.text.push_str("><forwarded");
+        writer.attribute("xmlns", ns::FORWARD);
+        writer.text.push('>');
+        self.put_with_ns(&mut writer.text, ns::CLIENT);
+        for part in ["</forwarded></", name, "></message>"] {
+            writer.text.push_str(part);
+        }
+        writer.parts.payload = Some(Payload {
+            name: Span::new(name_start, name_end),
+            ns: PayloadNs::Here(ns_span),
+        });
+        writer.finish()
     }
 
     /// The answer `type='result'` to an IQ request, from its `to`; without a `to`, from nobody.

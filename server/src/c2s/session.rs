@@ -23,7 +23,7 @@ use crate::host::config::Acknowledge;
 use crate::iq::Target;
 use crate::ledger::Origin;
 use crate::outlet::{Batch, Event, Flag, Order, SessionRef};
-use crate::router::{Delivery, Destination, Route, Router};
+use crate::router::{Delivery, Destination, Route, Router, copies};
 
 /// A bound session. Its own task owns it; others see its outlet only.
 pub struct Session {
@@ -126,7 +126,7 @@ impl Session {
         drop(unparsed);
         match self.handle_quickly(received, None) {
             None => Some(self),
-            Some(work) => self.go_on(work).await,
+            Some(work) => Box::pin(self.go_on(work)).await,
         }
     }
 
@@ -303,6 +303,7 @@ impl Session {
                 if delivery.stanza.kind() == Kind::Message
                     && self.host.hooks.is_silent::<UserSendMessage>()
                 {
+                    self.copy_sent(&delivery.stanza);
                     return match self.router.try_route(delivery, &mut self.batch) {
                         Ok(()) => ControlFlow::Continue(None),
                         Err(delivery) => ControlFlow::Continue(Some(Slow::Routed(delivery))),
@@ -409,9 +410,26 @@ impl Session {
             token: delivery.token,
         };
         match flow {
-            ControlFlow::Continue(()) => self.route(delivery).await,
+            ControlFlow::Continue(()) => {
+                if self.copy_sent(&delivery.stanza) {
+                    // Routing may have to wait for something, and the copies should not.
+                    self.batch.flush();
+                }
+                self.route(delivery).await;
+            }
             ControlFlow::Break(halt) => self.halt(delivery, &halt),
         }
+    }
+
+    /// Copies a message to the account's other sessions, before an error can come for it.
+    fn copy_sent(&mut self, stanza: &Stanza) -> bool {
+        let Self {
+            outlet,
+            router,
+            batch,
+            ..
+        } = self;
+        router.copy_sent(outlet, stanza, batch)
     }
 
     async fn presence(&mut self, delivery: Delivery) {
@@ -784,7 +802,10 @@ impl Session {
             Some(KeptRow::Store(_returned)) => return self.batch.settle(token),
         };
         let mut route = self.scope();
+        route.is_again = true;
         match (stanza.kind(), stanza.stanza_type()) {
+            // Whoever wants it knows that it is only a copy.
+            (Kind::Message, _) if copies::is_copy(&stanza) => route.settle(token),
             (Kind::Message, StanzaType::Chat | StanzaType::Normal) => {
                 let to = stanza.to().map(|to| to.to_bare());
                 let stanza = match to {

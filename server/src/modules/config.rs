@@ -17,6 +17,7 @@ impl ModulesConfig {
             }),
             presence: Some(Presence {}),
             offline: Some(Offline::default()),
+            carbons: Some(Carbons::default()),
             ping: Some(Ping {}),
             version: Some(Version::default()),
             time: Some(Time::default()),
@@ -90,6 +91,25 @@ pub struct Roster {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Presence {}
+
+/// Options of `mod_carboncopy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Carbons {
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+impl Default for Carbons {
+    fn default() -> Self {
+        Self {
+            iqdisc: Iqdisc {
+                kind: IqdiscType::NoQueue,
+                workers: None,
+            },
+        }
+    }
+}
 
 /// Options of `mod_ping`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

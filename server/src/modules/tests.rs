@@ -39,7 +39,7 @@ async fn generated_page_of_hooks_is_fresh() {
 // ---- answers
 
 /// Requests as they should be.
-const GOOD: [&str; 10] = [
+const GOOD: [&str; 11] = [
     "<query xmlns='jabber:iq:roster' ver='v'/>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' name='Nurse' subscription='none' ask='subscribe'>\
      <group>Servants</group><group/></item></query>",
@@ -49,6 +49,7 @@ const GOOD: [&str; 10] = [
     "<time xmlns='urn:xmpp:time'/>",
     "<query xmlns='jabber:iq:last' seconds='1'/>",
     "<query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference jid='a@b'/></storage></query>",
+    "<enable xmlns='urn:xmpp:carbons:2'/>",
     "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>",
     "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>other</resource></bind>",
 ];

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, ns};
 
-use super::{Delivery, Route};
+use super::{Delivery, Route, copies};
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
 use crate::hooks::{AccountPresence, DeliverLocal, Halt, MaySeePresence, OfflineMessage};
@@ -12,28 +12,40 @@ use crate::host::Host;
 use crate::iq::Target;
 use crate::outlet::{Pushed, SessionRef};
 
-/// The session that alone takes a message, if there is exactly one: what the fast path delivers to.
+/// The session that alone takes a message, if there is exactly one, and those that want copies: what the fast path
+/// delivers to.
 pub(super) fn only_session(
     sessions: &Sessions,
+    stanza: &Stanza,
+    to: JidRef<'_>,
+) -> Option<(SessionRef, Vec<SessionRef>)> {
+    sessions.with_account(to.bare_str(), |sessions| {
+        let only = only_taker(sessions, to, stanza.stanza_type())?;
+        let others = copies::takers(sessions, stanza.from(), |session| {
+            Arc::ptr_eq(session, only)
+        });
+        Some((only.clone(), others))
+    })
+}
+
+fn only_taker<'a>(
+    sessions: &'a [SessionRef],
     to: JidRef<'_>,
     stanza_type: StanzaType,
-) -> Option<SessionRef> {
-    sessions.with_account(to.bare_str(), |sessions| {
-        if to.resource().is_some() {
-            return sessions
-                .iter()
-                .find(|session| session.jid().as_str() == to.as_str())
-                .cloned();
-        }
-        if !goes_to_available(stanza_type) {
-            return None;
-        }
-        let mut takers = sessions.iter().filter(|session| takes_messages(session));
-        match (takers.next(), takers.next()) {
-            (Some(only), None) => Some(only.clone()),
-            _ => None,
-        }
-    })
+) -> Option<&'a SessionRef> {
+    if to.resource().is_some() {
+        return sessions
+            .iter()
+            .find(|session| session.jid().as_str() == to.as_str());
+    }
+    if !goes_to_available(stanza_type) {
+        return None;
+    }
+    let mut takers = sessions.iter().filter(|session| takes_messages(session));
+    match (takers.next(), takers.next()) {
+        (Some(only), None) => Some(only),
+        _ => None,
+    }
 }
 
 /// Types of messages to a bare address that available sessions get.
@@ -103,8 +115,9 @@ impl Route {
         let stanza_type = delivery.stanza.stanza_type();
         if to.resource().is_some() {
             if let Some(session) = self.router.sessions.find(to) {
+                let copies = self.received_copies(&delivery, std::slice::from_ref(&session));
                 return match self.push(&session, delivery) {
-                    None => {}
+                    None => copies.push(&self.router, &mut self.batch),
                     // It has ended meanwhile.
                     Some(delivery) => self.untaken_message(host, delivery).await,
                 };
@@ -120,8 +133,9 @@ impl Route {
         }
         let mut takers = self.router.sessions.of_account(to.bare_str());
         takers.retain(takes_messages);
+        let copies = self.received_copies(&delivery, &takers);
         match self.push_to_all(&takers, delivery) {
-            None => {}
+            None => copies.push(&self.router, &mut self.batch),
             Some(delivery) => self.untaken_message(host, delivery).await,
         }
     }
