@@ -4,12 +4,12 @@
 //! start routes what is left over and deletes it when it was delivered or stored elsewhere: a stanza may then arrive
 //! twice, never not at all.
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use protocol::Stanza;
 
 use super::{Db, Error, Query, Value, statements};
+use crate::stamp::now_us;
 
 /// Rows that [`InFlightStore::list`] returns at most: with stanzas of the usual largest size, 32 MiB.
 pub const LIST_MAX: u32 = 500;
@@ -65,14 +65,6 @@ impl InFlight {
             stored_at: now_us(),
         }
     }
-}
-
-/// Microseconds since 1970, 0 if the clock stands before that.
-fn now_us() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// A row that an earlier process left.
