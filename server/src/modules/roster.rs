@@ -407,36 +407,43 @@ pub(super) async fn share(route: &mut Route, account: &BareJid, contact: &BareJi
     }
 }
 
-/// Sends a session's presence to somebody. If it changes meanwhile, what is newer was perhaps sent before this: then
-/// it is sent again, so that what arrives last is what holds.
+/// Sends a session's presence to somebody.
 pub(super) async fn show(route: &mut Route, session: &SessionRef, to: JidRef<'_>) {
-    let mut shown: Option<Arc<Stanza>> = None;
-    loop {
-        let presence = session.presence();
-        match (&shown, &presence) {
-            (None, None) => return,
-            (Some(shown), Some(presence)) if Arc::ptr_eq(shown, presence) => return,
-            (_, Some(presence)) => deliver(route, Some(presence.with_to(to))).await,
-            (Some(_), None) => deliver(route, unavailable(session, Some(to))).await,
-        }
-        shown = presence;
+    let mut showing = Showing::default();
+    while let Some(stanza) = showing.next(session, to) {
+        deliver(route, Some(stanza)).await;
     }
 }
 
 /// The same where it is pushed at once.
 pub(super) fn show_with(session: &SessionRef, to: JidRef<'_>, mut push: impl FnMut(Stanza)) {
-    let mut shown: Option<Arc<Stanza>> = None;
-    loop {
-        let presence = session.presence();
-        match (&shown, &presence) {
-            (None, None) => return,
-            (Some(shown), Some(presence)) if Arc::ptr_eq(shown, presence) => return,
-            (_, Some(presence)) => push(presence.with_to(to)),
-            (Some(_), None) => unavailable(session, Some(to))
-                .into_iter()
-                .for_each(&mut push),
+    let mut showing = Showing::default();
+    while let Some(stanza) = showing.next(session, to) {
+        push(stanza);
+    }
+}
+
+/// What somebody has been shown of a session. If its presence changes meanwhile, what is newer was perhaps sent before
+/// this: then it is sent again, so that what arrives last is what holds.
+#[derive(Default)]
+struct Showing(Option<Arc<Stanza>>);
+
+impl Showing {
+    /// What has to be sent, unless what was sent last is what holds.
+    fn next(&mut self, session: &SessionRef, to: JidRef<'_>) -> Option<Stanza> {
+        loop {
+            let presence = session.presence();
+            let stanza = match (&self.0, &presence) {
+                (None, None) => return None,
+                (Some(shown), Some(presence)) if Arc::ptr_eq(shown, presence) => return None,
+                (_, Some(presence)) => Some(presence.with_to(to)),
+                (Some(_), None) => unavailable(session, Some(to)),
+            };
+            self.0 = presence;
+            if stanza.is_some() {
+                return stanza;
+            }
         }
-        shown = presence;
     }
 }
 
