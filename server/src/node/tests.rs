@@ -38,8 +38,8 @@ impl Handle<OfflineMessage> for Store {
     }
 }
 
-#[tokio::test]
-async fn a_row_is_deleted_when_its_stanza_is_stored_and_not_before() {
+/// A node with an offline store that fails until it is told to work, and a database for rows of an earlier run.
+async fn node_after_another() -> (TestNode, Arc<Store>, Db) {
     let node = TestNode::start().await;
     let handler = Arc::new(Store::default());
     node.use_hooks(|hooks| hooks.add::<OfflineMessage, _>(Stage::Archive, "test", &handler))
@@ -48,6 +48,12 @@ async fn a_row_is_deleted_when_its_stanza_is_stored_and_not_before() {
         .await
         .unwrap();
     db.migrate().await.unwrap();
+    (node, handler, db)
+}
+
+#[tokio::test]
+async fn a_row_is_deleted_when_its_stanza_is_stored_and_not_before() {
+    let (node, handler, db) = node_after_another().await;
     let earlier = InFlightStore::new(db.clone());
     let rows = ["1", "2"].map(|id| InFlight::of(&message("romeo@localhost/orchard", id, 10)));
     earlier.insert(rows.to_vec()).await.unwrap();
@@ -106,14 +112,7 @@ async fn what_an_earlier_run_acknowledged_is_kept_although_the_store_is_full() {
 /// More rows stay than are read at a time: those behind them are not forgotten.
 #[tokio::test]
 async fn rows_that_stay_hinder_none_behind_them() {
-    let node = TestNode::start().await;
-    let handler = Arc::new(Store::default());
-    node.use_hooks(|hooks| hooks.add::<OfflineMessage, _>(Stage::Archive, "test", &handler))
-        .await;
-    let db = Db::open(storage::Options::new(Place::Memory))
-        .await
-        .unwrap();
-    db.migrate().await.unwrap();
+    let (node, _handler, db) = node_after_another().await;
     let earlier = InFlightStore::new(db.clone());
     let stuck = (0..RECOVER_BATCH).map(|_| InFlight::of(&message("romeo@localhost", "1", 10)));
     earlier.insert(stuck.collect()).await.unwrap();
