@@ -43,6 +43,12 @@ pub const VERSION: &str = "jabber:iq:version";
 pub const TIME: &str = "urn:xmpp:time";
 /// XEP-0049 Private XML Storage.
 pub const PRIVATE: &str = "jabber:iq:private";
+/// XEP-0016 Privacy Lists.
+pub const PRIVACY: &str = "jabber:iq:privacy";
+/// XEP-0191 Blocking Command.
+pub const BLOCKING: &str = "urn:xmpp:blocking";
+/// XEP-0191 Blocking Command: the application condition of what is not sent to somebody who is blocked.
+pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// XEP-0012 Last Activity.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0030 Service Discovery: who it is and what it can do.

@@ -18,6 +18,7 @@ use crate::metrics::HookMetrics;
 use crate::router::Router;
 use crate::storage::Db;
 
+pub mod blocking;
 pub mod carbons;
 pub mod config;
 pub mod disco;
@@ -26,6 +27,7 @@ pub mod needs;
 pub mod offline;
 pub mod ping;
 pub mod presence;
+pub mod privacy;
 pub mod private;
 pub mod roster;
 pub mod stream_management;
@@ -234,6 +236,8 @@ modules! { // start order; within a stage, also run order
     stream_management = "mod_stream_management"
     roster = "mod_roster"
     presence = "mod_presence"
+    privacy = "mod_privacy"
+    blocking = "mod_blocking"
     offline = "mod_offline"
     carbons = "mod_carboncopy"
     ping = "mod_ping"

@@ -35,6 +35,7 @@ use crate::outlet::{Batch, SessionRef};
 
 pub mod copies;
 pub mod local;
+pub mod restrictions;
 
 /// A stanza on its way, with what its sender's acknowledgement waits for.
 #[derive(Debug)]
@@ -222,7 +223,8 @@ impl Router {
         if to.local().is_none() || !host.hooks.is_silent::<crate::hooks::DeliverLocal>() {
             return Err(delivery);
         }
-        let only = local::only_session(&self.sessions, stanza, to);
+        let is_anybody_restricted = !host.hooks.is_silent::<crate::hooks::MayReceive>();
+        let only = local::only_session(&self.sessions, stanza, to, is_anybody_restricted);
         let Some((session, others)) = only else {
             return Err(delivery);
         };
