@@ -79,6 +79,12 @@ impl ByResult {
 pub struct ByReason(Family<Labels, Counter>);
 
 impl ByReason {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["reason"], family.clone());
+        Self(family)
+    }
+
     /// The counter of one reason.
     pub fn of(&self, reason: &'static str) -> Counter {
         self.0.get_or_create(&[("reason", reason)]).clone()
@@ -245,6 +251,8 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Connections closed before their first byte was used, by why their PROXY header was refused.
+    pub proxy_refused: ByReason,
     /// Logins.
     pub logins: LoginMetrics,
     /// TLS handshakes.
@@ -305,7 +313,11 @@ impl Metrics {
                 "xmpp_c2s_sessions_opened_total",
                 "Sessions that began",
             ),
-            sessions_closed: closed(registry),
+            sessions_closed: ByReason::register(
+                registry,
+                "xmpp_c2s_sessions_closed_total",
+                "Sessions that ended, by reason",
+            ),
             sessions_detached: gauge(
                 registry,
                 "xmpp_c2s_sessions_detached",
@@ -322,6 +334,11 @@ impl Metrics {
                 "Connections accepted from clients",
             ),
             connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
+            proxy_refused: ByReason::register(
+                registry,
+                "xmpp_proxy_refused_total",
+                "Connections closed for want of a PROXY header of a trusted network, by reason",
+            ),
             logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
@@ -348,17 +365,6 @@ impl Metrics {
             .get_or_create(&[("surface", surface.name()), ("reason", condition.name())])
             .inc();
     }
-}
-
-fn closed(registry: &mut Registry) -> ByReason {
-    let family = Family::<Labels, Counter>::default();
-    registry.register(
-        "xmpp_c2s_sessions_closed_total",
-        "Sessions that ended, by reason",
-        &["reason"],
-        family.clone(),
-    );
-    ByReason(family)
 }
 
 fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {

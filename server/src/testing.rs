@@ -156,6 +156,8 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             settings: ListenerSettings {
                 tls_mode: TlsMode::None,
                 tls: None,
+                tls_at_balancer: false,
+                proxy_protocol: None,
                 state_timeout: WAIT_MAX,
                 stanza_bytes_max: 65_536,
                 access: "all".into(),

@@ -99,7 +99,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         &["service"],
         "`[[listen.component]]`, which is not supported yet",
     ),
-    Entry::not_yet("listen.c2s", &["proxy_protocol"]),
     Entry::removed(
         "listen.c2s",
         &["zlib"],

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
 use protocol::jid::prepare_domain;
+use protocol::proxy::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use transport::ProxyProtocol;
 
 use crate::auth::config::Method;
 
@@ -69,6 +71,18 @@ pub struct C2sListener {
     /// Offers the session request of RFC 3921 that old clients insist on.
     #[serde(default = "default_true")]
     pub backwards_compatible_session: bool,
+    /// Each connection begins with a header that tells the client's address (the PROXY protocol, version 1 or 2), as
+    /// a balancer sends it. A connection without one is closed.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The networks that may send such a header, as in `["10.0.0.0/8"]`; connections from elsewhere are closed. By
+    /// default this machine alone. Ours.
+    #[serde(default)]
+    pub proxy_protocol_networks: Option<Vec<String>>,
+    /// A balancer in front ends TLS, so that what comes here without it counts as encrypted. Channel binding is not
+    /// offered then. Ours.
+    #[serde(default)]
+    pub tls_at_balancer: bool,
     /// Lets several sockets listen on the same port (`SO_REUSEPORT`).
     #[serde(default)]
     pub reuse_port: bool,
@@ -255,6 +269,9 @@ impl C2sListener {
             access: Self::default_access(),
             allowed_auth_methods: None,
             backwards_compatible_session: true,
+            proxy_protocol: false,
+            proxy_protocol_networks: None,
+            tls_at_balancer: false,
             reuse_port: false,
             hibernate_after: default_hibernate_after(),
             tls: None,
@@ -275,6 +292,11 @@ impl C2sListener {
     /// The name of the shaper; `None` for `none`.
     pub fn shaper(&self) -> Option<&str> {
         Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
+    }
+
+    /// Who may announce clients' addresses, if anybody does.
+    pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        proxy_protocol(self.proxy_protocol, self.proxy_protocol_networks.as_deref())
     }
 
     /// Whether only this machine can reach it.
@@ -340,6 +362,18 @@ fn address(address: Option<IpAddr>, version: Option<u8>, port: u16) -> SocketAdd
     SocketAddr::new(address.unwrap_or(any), port)
 }
 
+/// Who may announce clients' addresses on a port, by its options: this machine if no networks are named. What is no
+/// network is nobody's; a checked configuration has none.
+pub fn proxy_protocol(is_expected: bool, networks: Option<&[String]>) -> Option<ProxyProtocol> {
+    is_expected.then(|| match networks {
+        None => ProxyProtocol::new(Network::LOOPBACK),
+        Some(networks) => {
+            let networks = networks.iter().filter_map(|text| text.parse().ok());
+            ProxyProtocol::new(networks.collect::<Vec<Network>>())
+        }
+    })
+}
+
 fn default_num_acceptors() -> u32 {
     100
 }
@@ -391,6 +425,47 @@ impl Check for C2sListener {
         if self.max_connections == OrInfinity::Value(0) {
             let message = "no connection is allowed on this port";
             checks.finding("max_connections", message, "");
+        }
+        let networks = self.proxy_protocol_networks.as_deref();
+        check_proxy_protocol(self.proxy_protocol, networks, self.is_local(), checks);
+        if self.tls_at_balancer && self.tls.is_some() {
+            let message = "TLS ends either at the balancer or here: `tls` is there too";
+            checks.finding("tls_at_balancer", message, "remove one of them");
+        }
+    }
+}
+
+/// Rules of the options `proxy_protocol` and `proxy_protocol_networks` of a port.
+pub fn check_proxy_protocol(
+    is_expected: bool,
+    networks: Option<&[String]>,
+    is_local: bool,
+    checks: &mut Checks<'_>,
+) {
+    const KEY: &str = "proxy_protocol_networks";
+    if !checks.is_sound("proxy_protocol") || !checks.is_sound(KEY) {
+        return;
+    }
+    let Some(networks) = networks else {
+        if is_expected && !is_local && checks.is_sound("ip_address") {
+            let message = "which networks may send PROXY headers is not said: \
+                only this machine could connect";
+            let hint = "add the balancer's, as in `proxy_protocol_networks = [\"10.0.0.0/8\"]`";
+            checks.finding("proxy_protocol", message, hint);
+        }
+        return;
+    };
+    if !is_expected {
+        let message = "it says nothing without `proxy_protocol = true`";
+        checks.finding(KEY, message, "");
+    } else if networks.is_empty() {
+        let message = "no network may send PROXY headers: nobody could connect";
+        checks.finding(KEY, message, "");
+    }
+    for (index, text) in networks.iter().enumerate() {
+        if let Err(error) = text.parse::<Network>() {
+            let message = format!("{text:?} is not a network: {error}");
+            checks.finding(&format!("{KEY}[{index}]"), message, "");
         }
     }
 }
