@@ -353,6 +353,7 @@ async fn start_hosts(
             access: plan.access,
             stream_features: made.stream_features,
             stream_management: made.stream_management,
+            held_max: made.held_max,
             replaced_wait_timeout: plan.replaced_wait_timeout,
         });
     }

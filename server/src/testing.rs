@@ -237,6 +237,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         access: plan.access,
         stream_features: Vec::new(),
         stream_management: Some(SETTINGS),
+        held_max: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
     }
 }

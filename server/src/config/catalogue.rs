@@ -361,7 +361,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_broadcast",
             "mod_cache_users",
             "mod_caps",
-            "mod_csi",
             "mod_domain_isolation",
             "mod_event_pusher",
             "mod_extdisco",
