@@ -19,6 +19,8 @@ use crate::node::{Certificates, Node};
 
 /// Where a node without configuration keeps its things, below the working directory.
 pub const DATA_DIR_DEFAULT: &str = "meerkat-data";
+/// Where the packaged service keeps them.
+pub const DATA_DIR_PACKAGED: &str = "/var/lib/meerkat";
 /// The node could not start, or could not go on: a port is taken, the database cannot be opened. The next start may
 /// succeed. Wrong flags are 2.
 pub const EXIT_FAILED: u8 = 1;
