@@ -1,10 +1,9 @@
 //! The configuration file as a whole. Each part of it is a struct that lives beside the code it is for.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use daemon::config::{Check, Checks, EXIT_CONFIG, Findings, Seconds};
+use daemon::config::{Check, Checks, Findings, Review, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +132,11 @@ impl Config {
         daemon::config::load(path, &CATALOGUE)
     }
 
+    /// Reads the file at `path` with what stops no start, and runs `rules` for what depends on the machine.
+    pub fn review(path: &Path, rules: impl FnOnce(&Self, &mut Checks<'_>)) -> Review<Self> {
+        daemon::config::review(path, &CATALOGUE, rules)
+    }
+
     /// Reads a configuration from `text`; `file_name` is what the findings call it. Files that it names are
     /// not looked at.
     ///
@@ -217,18 +221,6 @@ impl HostConfig {
     /// The host type, by whichever word it is given.
     pub fn name(&self) -> Option<&str> {
         self.host_type.as_deref().or(self.host.as_deref())
-    }
-}
-
-/// Reads the file at `path` and says what is wrong with it, for `meerkat --check-config`: the text, and 0 or
-/// `EX_CONFIG`.
-pub fn check_report(path: &Path) -> (String, ExitCode) {
-    match Config::load(path) {
-        Ok(_) => (
-            format!("{}: no findings\n", path.display()),
-            ExitCode::SUCCESS,
-        ),
-        Err(findings) => (findings.to_string(), ExitCode::from(EXIT_CONFIG)),
     }
 }
 

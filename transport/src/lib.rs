@@ -16,10 +16,10 @@ pub mod tls;
 mod testing;
 
 pub use certificates::{
-    AcceptKind, CertificatePaths, Reloaded, ServerTls, TlsFileProblem, TlsFileReason,
-    TlsFilesError, TlsSettings, TlsVersions,
+    AcceptKind, CertificatePaths, CertificateReview, Reloaded, ServerTls, TlsFileProblem,
+    TlsFileReason, TlsFilesError, TlsSettings, TlsVersions,
 };
-pub use listener::{ListenOptions, bind};
+pub use listener::{ListenOptions, bind, try_bind};
 pub use proxy::{ProxyProtocol, ProxyRefused};
 pub use socket::Socket;
 pub use tls::{Feed, Handshake, TlsError, TlsLimit, TlsRecords, TlsVersion};
