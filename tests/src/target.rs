@@ -122,6 +122,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_blocking", ""),
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
+    ("mod_csi", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),
