@@ -357,6 +357,7 @@ async fn start_hosts(
             stream_management: made.stream_management,
             held_max: made.held_max,
             replaced_wait_timeout: plan.replaced_wait_timeout,
+            subdomains: made.subdomains,
         });
     }
     Ok(hosts)

@@ -241,6 +241,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         stream_management: Some(SETTINGS),
         held_max: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
+        subdomains: Vec::new(),
     }
 }
 

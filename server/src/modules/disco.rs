@@ -10,6 +10,7 @@ use super::config::ServerInfo;
 use super::{Needs, Start, StartError};
 use crate::iq::{Answer, HandleIq, IqRequest, Target};
 use crate::router::Route;
+use crate::router::subdomains::Subdomain;
 
 pub use super::config::Disco as Config;
 
@@ -33,7 +34,8 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
         account: info(("account", "registered"), &start.features(Target::Account)),
     });
     let items = Arc::new(Items {
-        server: server_items(&config),
+        extra_domains: config.extra_domains,
+        subdomains: start.subdomains().to_vec(),
     });
     for target in [Target::Server, Target::Account] {
         start.iq(("query", ns::DISCO_INFO), target, &info)?;
@@ -91,14 +93,6 @@ fn contact_form(contacts: &[&ServerInfo]) -> Element {
     form
 }
 
-fn server_items(config: &Config) -> Element {
-    let mut query = Element::new("query", ns::DISCO_ITEMS);
-    for domain in &config.extra_domains {
-        query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", domain));
-    }
-    query
-}
-
 // ---- requests
 
 struct Info {
@@ -116,13 +110,32 @@ impl HandleIq for Info {
 }
 
 struct Items {
-    server: Element,
+    extra_domains: Vec<String>,
+    subdomains: Vec<Subdomain>,
+}
+
+impl Items {
+    /// What there is beside one of our domains.
+    fn of(&self, domain: &str) -> Element {
+        let own = self.subdomains.iter().filter_map(|own| own.of(domain));
+        let mut all: Vec<Box<str>> = own.collect();
+        for extra in &self.extra_domains {
+            if !all.iter().any(|known| **known == **extra) {
+                all.push(extra.as_str().into());
+            }
+        }
+        let mut query = Element::new("query", ns::DISCO_ITEMS);
+        for jid in all {
+            query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", &jid));
+        }
+        query
+    }
 }
 
 impl HandleIq for Items {
     async fn answer(&self, _route: &mut Route, request: &IqRequest) -> Answer {
         Ok(Some(match asked(request)? {
-            Target::Server => self.server.clone(),
+            Target::Server => self.of(request.to.domain()),
             Target::Account => Element::new("query", ns::DISCO_ITEMS),
         }))
     }

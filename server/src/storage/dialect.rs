@@ -98,6 +98,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "privacy",
         sql: include_str!("../../migrations/sqlite/0008_privacy.sql"),
     },
+    Migration {
+        version: 9,
+        name: "vcard",
+        sql: include_str!("../../migrations/sqlite/0009_vcard.sql"),
+    },
 ];
 
 /// Pages that each reader keeps: 256 KiB, for the inner pages of the trees. The kernel has the rest, once for all

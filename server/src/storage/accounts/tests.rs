@@ -265,7 +265,18 @@ async fn removing_an_account_leaves_others_alone() {
              (1, 'localhost', 'romeo', 'a@b', ''), (1, 'localhost', 'juliet', 'a@b', '');
              INSERT INTO private_storage (server, username, namespace, data) VALUES
              ('localhost', 'romeo', 'n', ''), ('example.org', 'romeo', 'n', '');
-             INSERT INTO last VALUES ('localhost', 'romeo', 1, ''), ('localhost', 'Romeo', 1, '');",
+             INSERT INTO last VALUES ('localhost', 'romeo', 1, ''), ('localhost', 'Romeo', 1, '');
+             INSERT INTO privacy_list (server, username, name, id) VALUES
+             ('localhost', 'romeo', 'a', 1), ('example.org', 'romeo', 'a', 2);
+             INSERT INTO privacy_default_list (server, username, name) VALUES
+             ('localhost', 'romeo', 'a'), ('example.org', 'romeo', 'a');
+             INSERT INTO vcard (server, username, vcard) VALUES
+             ('localhost', 'romeo', ''), ('localhost', 'juliet', '');
+             INSERT INTO vcard_search (server, lusername, username, fn, lfn, family, lfamily, given, lgiven, middle, lmiddle,
+             nickname, lnickname, bday, lbday, ctry, lctry, locality, llocality, email, lemail, orgname, lorgname,
+             orgunit, lorgunit) VALUES
+             ('localhost', 'romeo', 'romeo', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', ''),
+             ('localhost', 'nurse', 'nurse', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '');",
         )
         .await;
         let accounts = AccountStore::new(db.clone());
