@@ -366,7 +366,17 @@ impl Config {
         if !is_known(Unsafe::C2sWithoutTls) {
             for (index, listener) in self.listen.c2s.iter().enumerate() {
                 let path = format!("listen.c2s[{index}]");
-                if listener.tls.is_none() && !listener.is_local() && checks.is_sound(&path) {
+                let is_open = listener.tls.is_none() && !listener.is_local();
+                if is_open && listener.tls_at_balancer && checks.is_sound(&path) {
+                    if !listener.proxy_protocol {
+                        let message = "whoever reaches this port without the balancer \
+                            would send passwords and messages without encryption";
+                        let hint = "add `proxy_protocol = true`, which only the balancer's \
+                            networks may use, or say \
+                            `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
+                        checks.finding(&format!("{path}.tls_at_balancer"), message, hint);
+                    }
+                } else if is_open && checks.is_sound(&path) {
                     let message = "clients would send passwords and messages without encryption";
                     let hint = "add `tls = {}`, or say \
                         `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";

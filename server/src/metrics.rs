@@ -81,6 +81,12 @@ impl ByResult {
 pub struct ByReason(Family<Labels, Counter>);
 
 impl ByReason {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["reason"], family.clone());
+        Self(family)
+    }
+
     /// The counter of one reason.
     pub fn of(&self, reason: &'static str) -> Counter {
         self.0.get_or_create(&[("reason", reason)]).clone()
@@ -120,6 +126,8 @@ pub enum Surface {
     Stream,
     /// An accept.
     Connection,
+    /// An HTTP connection.
+    Http,
 }
 
 impl Surface {
@@ -127,6 +135,7 @@ impl Surface {
         match self {
             Self::Stream => "stream",
             Self::Connection => "connection",
+            Self::Http => "http",
         }
     }
 }
@@ -206,6 +215,48 @@ pub struct LedgerMetrics {
     pub in_flight_left: Counter,
 }
 
+/// Counters of HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections that are open and speak HTTP.
+    pub connections: Gauge,
+    /// Answers.
+    pub responses: ByStatus,
+}
+
+/// A counter per class of status codes.
+#[derive(Clone, Debug)]
+pub struct ByStatus([Counter; 5]);
+
+impl ByStatus {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["status"], family.clone());
+        let of = |status| family.get_or_create(&[("status", status)]).clone();
+        Self(["1xx", "2xx", "3xx", "4xx", "5xx"].map(of))
+    }
+
+    /// The counter of one status code.
+    pub fn of(&self, status: u16) -> &Counter {
+        let [
+            informational,
+            successful,
+            redirection,
+            client_error,
+            server_error,
+        ] = &self.0;
+        match status {
+            0..=199 => informational,
+            200..=299 => successful,
+            300..=399 => redirection,
+            400..=499 => client_error,
+            _ => server_error,
+        }
+    }
+}
+
 /// Counters of the modules.
 #[derive(Clone, Debug)]
 pub struct ModuleMetrics {
@@ -247,10 +298,14 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Connections closed before their first byte was used, by why their PROXY header was refused.
+    pub proxy_refused: ByReason,
     /// Logins.
     pub logins: LoginMetrics,
     /// TLS handshakes.
     pub tls_handshakes: ByResult,
+    /// HTTP.
+    pub http: HttpMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -309,7 +364,11 @@ impl Metrics {
                 "xmpp_c2s_sessions_opened_total",
                 "Sessions that began",
             ),
-            sessions_closed: closed(registry),
+            sessions_closed: ByReason::register(
+                registry,
+                "xmpp_c2s_sessions_closed_total",
+                "Sessions that ended, by reason",
+            ),
             sessions_detached: gauge(
                 registry,
                 "xmpp_c2s_sessions_detached",
@@ -326,12 +385,14 @@ impl Metrics {
                 "Connections accepted from clients",
             ),
             connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
+            proxy_refused: proxy_refused(registry),
             logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
                 "xmpp_tls_handshakes_total",
                 "TLS handshakes of clients",
             ),
+            http: http(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
@@ -342,11 +403,7 @@ impl Metrics {
                 "Time until the first of our certificates expires; negative if it has",
             ),
             reload_failures: ReloadFailures::register(registry),
-            start_warnings: gauge(
-                registry,
-                "xmpp_start_warnings",
-                "What the machine had too little of when the node started; the log has it in words",
-            ),
+            start_warnings: start_warnings(registry),
             rejected: rejected(registry),
         })
     }
@@ -359,15 +416,20 @@ impl Metrics {
     }
 }
 
-fn closed(registry: &mut Registry) -> ByReason {
-    let family = Family::<Labels, Counter>::default();
-    registry.register(
-        "xmpp_c2s_sessions_closed_total",
-        "Sessions that ended, by reason",
-        &["reason"],
-        family.clone(),
-    );
-    ByReason(family)
+fn proxy_refused(registry: &mut Registry) -> ByReason {
+    ByReason::register(
+        registry,
+        "xmpp_proxy_refused_total",
+        "Connections closed for want of a PROXY header of a trusted network, by reason",
+    )
+}
+
+fn start_warnings(registry: &mut Registry) -> Gauge {
+    gauge(
+        registry,
+        "xmpp_start_warnings",
+        "What the machine had too little of when the node started; the log has it in words",
+    )
 }
 
 fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {
@@ -398,6 +460,26 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             registry,
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
+        ),
+    }
+}
+
+fn http(registry: &mut Registry) -> HttpMetrics {
+    HttpMetrics {
+        connections_accepted: counter(
+            registry,
+            "xmpp_http_connections_accepted_total",
+            "HTTP connections accepted",
+        ),
+        connections: gauge(
+            registry,
+            "xmpp_http_connections",
+            "Open HTTP connections, upgraded ones included",
+        ),
+        responses: ByStatus::register(
+            registry,
+            "xmpp_http_responses_total",
+            "HTTP requests answered, by class of status",
         ),
     }
 }
