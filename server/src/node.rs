@@ -55,6 +55,8 @@ pub struct NodePlan {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// `general.registration_timeout`; `None` is no limit.
+    pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -168,6 +170,7 @@ impl Node {
             language: plan.language,
             acknowledge: plan.acknowledge,
             hide_service_name: plan.hide_service_name,
+            registration_pause: plan.registration_pause,
         };
         let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
@@ -360,6 +363,8 @@ async fn start_hosts(
             stream_features: made.stream_features,
             stream_management: made.stream_management,
             held_max: made.held_max,
+            registration: made.registration,
+            pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
         });
     }

@@ -869,6 +869,19 @@ impl Outlet {
         state.wake();
     }
 
+    /// Takes the order to close that waits, if one does.
+    pub fn take_close(&self) -> Option<(StreamError, &'static str)> {
+        let mut state = self.state.lock();
+        let orders = &mut state.rare.as_mut()?.orders;
+        let index = orders
+            .iter()
+            .position(|order| matches!(order, Order::Close(..)))?;
+        match orders.remove(index) {
+            Some(Order::Close(error, reason)) => Some((error, reason)),
+            _ => None,
+        }
+    }
+
     /// Gives back an order that the session's task has taken and cannot carry out where it stands.
     pub fn order_first(&self, order: Order) {
         self.state.lock().rare().orders.push_front(order);

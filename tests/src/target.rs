@@ -121,6 +121,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
     ("mod_csi", ""),
+    ("mod_caps", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),

@@ -379,7 +379,7 @@ impl Session {
             Slow::Stanza(delivery) => match delivery.stanza.kind() {
                 Kind::Message => self.message(delivery).await,
                 Kind::Presence => self.presence(delivery).await,
-                Kind::Iq => self.iq(delivery).await,
+                Kind::Iq => return self.iq(delivery).await,
             },
         }
         ControlFlow::Continue(())
@@ -453,13 +453,16 @@ impl Session {
         }
     }
 
-    async fn iq(&mut self, delivery: Delivery) {
+    async fn iq(&mut self, delivery: Delivery) -> ControlFlow<End> {
         let is_request = matches!(
             delivery.stanza.stanza_type(),
             StanzaType::Get | StanzaType::Set
         );
         match own_target(self, &delivery.stanza) {
-            Some(_) if !is_request => self.batch.settle(delivery.token),
+            Some(_) if !is_request => {
+                self.router.questions.take(&delivery.stanza);
+                self.batch.settle(delivery.token);
+            }
             Some(_) if delivery.stanza.payload() == Some(("session", ns::SESSION)) => {
                 let reply = delivery.stanza.result_reply(None);
                 let _closed = self.outlet.push(reply, None, &mut self.batch);
@@ -475,6 +478,11 @@ impl Session {
                 let session = Some(self.outlet.clone());
                 let host = self.host.clone();
                 Box::pin(route.answer(&host, delivery, target, session)).await;
+                drop(route);
+                // What the client wanted may be its end: then nothing behind it counts.
+                if let Some((error, reason)) = self.outlet.take_close() {
+                    return ControlFlow::Break(End::Ordered(error, reason));
+                }
             }
             None => {
                 let mut event = UserSendIq {
@@ -492,6 +500,7 @@ impl Session {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn halt(&mut self, delivery: Delivery, halt: &Halt) {

@@ -25,6 +25,8 @@ statements! {
          ON CONFLICT (server, username) DO NOTHING";
     SET_PASSWORD = "account_set_password":
         "UPDATE users SET \"password\" = $3, pass_details = $4 WHERE server = $1 AND username = $2";
+    REPLACE_DETAILS = "account_replace_details":
+        "UPDATE users SET pass_details = $4 WHERE server = $1 AND username = $2 AND pass_details = $3";
     REMOVE = "account_remove":
         "DELETE FROM users WHERE server = $1 AND username = $2";
     REMOVE_CONTACTS = "account_remove_contacts":
@@ -187,6 +189,23 @@ impl AccountStore {
             domain.into(),
             username.into(),
             "".into(),
+            pass_details.into(),
+        ]);
+        Ok(self.db.execute(query).await? == 1)
+    }
+
+    /// Replaces SCRAM keys, unless they have been replaced meanwhile. Whether they were.
+    pub async fn replace_details(
+        &self,
+        username: &str,
+        domain: &str,
+        before: &str,
+        pass_details: &str,
+    ) -> Result<bool, Error> {
+        let query = REPLACE_DETAILS.bind([
+            domain.into(),
+            username.into(),
+            before.into(),
             pass_details.into(),
         ]);
         Ok(self.db.execute(query).await? == 1)
