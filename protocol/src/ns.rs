@@ -47,6 +47,12 @@ pub const PRIVATE: &str = "jabber:iq:private";
 pub const REGISTER: &str = "jabber:iq:register";
 /// XEP-0077 In-Band Registration: the feature before login.
 pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
+/// XEP-0016 Privacy Lists.
+pub const PRIVACY: &str = "jabber:iq:privacy";
+/// XEP-0191 Blocking Command.
+pub const BLOCKING: &str = "urn:xmpp:blocking";
+/// XEP-0191 Blocking Command: the application condition of what is not sent to somebody who is blocked.
+pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// XEP-0012 Last Activity.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0030 Service Discovery: who it is and what it can do.

@@ -118,6 +118,8 @@ pub struct Setup {
 const MODULES: &[(&str, &str)] = &[
     ("mod_roster", "versioning = true\n"),
     ("mod_presence", ""),
+    ("mod_privacy", ""),
+    ("mod_blocking", ""),
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
     ("mod_csi", ""),
