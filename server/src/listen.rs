@@ -1,4 +1,4 @@
-//! Accept loops: connection limits, and a task for each connection.
+//! Accept loops: connection limits, and a task for each connection. HTTP has its own in [`http`].
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use daemon::{Shutdown, Tasks};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 use transport::Socket;
@@ -14,11 +15,11 @@ use crate::c2s::negotiate::negotiate;
 use crate::c2s::session::Session;
 use crate::c2s::task::ConnectionTask;
 use crate::c2s::{Admission, Connection, End, ListenerSettings, close_gently};
-use crate::metrics::Metrics;
 use crate::outlet::Outlet;
 use crate::router::Router;
 
 pub mod config;
+pub mod http;
 
 /// Wait after an accept that failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -50,14 +51,16 @@ impl ClientListener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    if open.load(Ordering::Relaxed) >= self.settings.connections_max {
+                    let gauge = &router.metrics.connections;
+                    let place = OpenPlace::take(&open, self.settings.connections_max, gauge);
+                    let Some(place) = place else {
                         router.metrics.reject(
                             crate::metrics::Surface::Connection,
                             protocol::StreamCondition::ResourceConstraint,
                         );
                         continue;
-                    }
-                    let place = Place::take(&open, &router.metrics);
+                    };
+                    router.metrics.connections_accepted.inc();
                     let accepted = Accepted {
                         stream,
                         peer,
@@ -76,27 +79,30 @@ impl ClientListener {
 }
 
 /// A connection's place among those that its listener may have.
-struct Place {
+pub struct OpenPlace {
     open: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
+    gauge: Gauge,
 }
 
-impl Place {
-    fn take(open: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        metrics.connections_accepted.inc();
-        metrics.connections.inc();
-        Self {
-            open: open.clone(),
-            metrics: metrics.clone(),
+impl OpenPlace {
+    /// One of `max` places, shown by `gauge`. `None` if all are taken; only the accept loop takes any.
+    fn take(open: &Arc<AtomicUsize>, max: usize, gauge: &Gauge) -> Option<Self> {
+        if open.load(Ordering::Relaxed) >= max {
+            return None;
         }
+        open.fetch_add(1, Ordering::Relaxed);
+        gauge.inc();
+        Some(Self {
+            open: open.clone(),
+            gauge: gauge.clone(),
+        })
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenPlace {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.connections.dec();
+        self.gauge.dec();
     }
 }
 
@@ -129,7 +135,7 @@ impl Accepted {
 }
 
 /// One connection from accept to end.
-fn serve(accepted: Accepted, router: Arc<Router>, place: Place) -> ConnectionTask<Place> {
+fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> ConnectionTask<OpenPlace> {
     ConnectionTask::new(Box::pin(negotiated(accepted, router)), place)
 }
 
@@ -187,7 +193,7 @@ mod tests {
                 handshakes: Turns::new(1, 1),
             }),
         };
-        let place = Place::take(&Arc::default(), &node.router.metrics);
+        let place = OpenPlace::take(&Arc::default(), 1, &node.router.metrics.connections).unwrap();
         let task = serve(accepted, node.router.clone(), place);
         println!(
             "task {} session {}",

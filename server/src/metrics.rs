@@ -118,6 +118,8 @@ pub enum Surface {
     Stream,
     /// An accept.
     Connection,
+    /// An HTTP connection.
+    Http,
 }
 
 impl Surface {
@@ -125,6 +127,7 @@ impl Surface {
         match self {
             Self::Stream => "stream",
             Self::Connection => "connection",
+            Self::Http => "http",
         }
     }
 }
@@ -204,6 +207,48 @@ pub struct LedgerMetrics {
     pub in_flight_left: Counter,
 }
 
+/// Counters of HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections that are open and speak HTTP.
+    pub connections: Gauge,
+    /// Answers.
+    pub responses: ByStatus,
+}
+
+/// A counter per class of status codes.
+#[derive(Clone, Debug)]
+pub struct ByStatus([Counter; 5]);
+
+impl ByStatus {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["status"], family.clone());
+        let of = |status| family.get_or_create(&[("status", status)]).clone();
+        Self(["1xx", "2xx", "3xx", "4xx", "5xx"].map(of))
+    }
+
+    /// The counter of one status code.
+    pub fn of(&self, status: u16) -> &Counter {
+        let [
+            informational,
+            successful,
+            redirection,
+            client_error,
+            server_error,
+        ] = &self.0;
+        match status {
+            0..=199 => informational,
+            200..=299 => successful,
+            300..=399 => redirection,
+            400..=499 => client_error,
+            _ => server_error,
+        }
+    }
+}
+
 /// Counters of the modules.
 #[derive(Clone, Debug)]
 pub struct ModuleMetrics {
@@ -249,6 +294,8 @@ pub struct Metrics {
     pub logins: LoginMetrics,
     /// TLS handshakes.
     pub tls_handshakes: ByResult,
+    /// HTTP.
+    pub http: HttpMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -328,6 +375,7 @@ impl Metrics {
                 "xmpp_tls_handshakes_total",
                 "TLS handshakes of clients",
             ),
+            http: http(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
@@ -389,6 +437,26 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             registry,
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
+        ),
+    }
+}
+
+fn http(registry: &mut Registry) -> HttpMetrics {
+    HttpMetrics {
+        connections_accepted: counter(
+            registry,
+            "xmpp_http_connections_accepted_total",
+            "HTTP connections accepted",
+        ),
+        connections: gauge(
+            registry,
+            "xmpp_http_connections",
+            "Open HTTP connections, upgraded ones included",
+        ),
+        responses: ByStatus::register(
+            registry,
+            "xmpp_http_responses_total",
+            "HTTP requests answered, by class of status",
         ),
     }
 }

@@ -183,8 +183,11 @@ fn announce(node: &Node, config: &Config) {
     for address in &node.clients {
         info!(target: LIFECYCLE, %address, "clients are served");
     }
-    if let Some(address) = node.metrics {
-        info!(target: LIFECYCLE, %address, "metrics are served");
+    for served in &node.http {
+        let address = served.address;
+        if served.metrics {
+            info!(target: LIFECYCLE, %address, "metrics are served");
+        }
     }
     if node.clients.is_empty() {
         error!("no listener for clients is configured");

@@ -128,7 +128,20 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved("listen.c2s.tls", &["verify_peer"], "`verify_mode`"),
     Entry::removed("listen.c2s.tls", &["module"], "there is one TLS library"),
     Entry::moved("listen.c2s.tls", &["protocol_options"], "`versions`"),
-    Entry::not_yet("listen.http", &["tls", "protocol.compress"]),
+    Entry::not_yet("listen.http", &["protocol.compress"]),
+    Entry::not_yet(
+        "listen.http.tls",
+        &[
+            "cacertfile",
+            "password",
+            "ciphers",
+            "disconnect_on_failure",
+            "crl_files",
+            "dhfile",
+            "early_data",
+            "session_tickets",
+        ],
+    ),
     Entry::not_yet(
         "listen.http.handlers",
         &[

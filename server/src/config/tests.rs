@@ -358,7 +358,10 @@ ip_address = '127.0.0.1'
 [[listen.http]]
 port = 1
 ip_version = 5
-handlers.mongoose_prometheus_handler = [{{ host = 'x', path = '/' }}]
+transport.max_connections = 0
+tls = {{ keyfile = 'x' }}
+handlers.mongoose_prometheus_handler = [{{ host = '[...]x', path = 'm' }},
+  {{ host = '_', path = '/m' }}, {{ host = '_', path = '/m' }}, {{ host = '', path = '/m/:name' }}]
 [shaper.fast]
 max_rate = 0
 [access]
@@ -378,9 +381,14 @@ c2s = []
             "15:14: \"a.example\" has a certificate already",
             "17:1: this port serves nothing",
             "22:14: 5 is neither 4 nor 6",
-            "23:50: a host other than \"_\" is not supported yet",
-            "23:62: a path other than \"/metrics\" is not supported yet",
-            "25:12: `max_rate`: 0 is not between 1 and 1000000000",
+            "23:29: no connection is allowed on this port",
+            "24:19: `keyfile` without `certfile`: the certificate is missing",
+            "25:50: a pattern of hosts is not supported yet",
+            "25:67: \"m\" is no path",
+            "26:53: there is a handler for this host and path already",
+            "26:70: the host is empty",
+            "26:81: a pattern of paths is not supported yet",
+            "28:12: `max_rate`: 0 is not between 1 and 1000000000",
         ]
         .iter()
         .copied()

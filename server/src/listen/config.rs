@@ -192,6 +192,9 @@ pub struct HttpListener {
     /// What is below HTTP.
     #[serde(default)]
     pub transport: HttpTransport,
+    /// Encryption from the first byte (HTTPS); absent means none.
+    #[serde(default)]
+    pub tls: Option<HttpTls>,
     /// What is served, by handler.
     #[serde(default)]
     pub handlers: HttpHandlers,
@@ -204,8 +207,75 @@ pub struct HttpTransport {
     /// Accepted and not used: one task accepts.
     #[schemars(range(min = 1, max = 100_000))]
     pub num_acceptors: u32,
-    /// Accepted: the exporter has a lower limit of its own.
+    /// How many connections this port has at the same time, WebSocket sessions included; further ones are closed at
+    /// once.
     pub max_connections: OrInfinity<u64>,
+}
+
+/// Encryption of a port for HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpTls {
+    /// The certificate chain, PEM, the server's own certificate first. Without it the node makes a
+    /// self-signed certificate for its domains and keeps it in `data_dir`.
+    pub certfile: Option<PathBuf>,
+    /// The private key of `certfile`, PEM, without a passphrase.
+    pub keyfile: Option<PathBuf>,
+    /// The versions of TLS to speak.
+    pub versions: Vec<TlsVersion>,
+    /// Accepted: the node asks clients for no certificate, so none is checked, whatever stands here.
+    pub verify_mode: VerifyMode,
+    /// Certificates of single domains, chosen by the name that the client asks for (SNI). Ours.
+    pub certificates: Vec<DomainCertificate>,
+}
+
+impl Default for HttpTls {
+    fn default() -> Self {
+        Self {
+            certfile: None,
+            keyfile: None,
+            versions: vec![TlsVersion::Tls12, TlsVersion::Tls13],
+            verify_mode: VerifyMode::Peer,
+            certificates: Vec::new(),
+        }
+    }
+}
+
+/// The files of a listener's TLS, and what it speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsFiles<'a> {
+    /// The certificate chain of everybody.
+    pub certfile: Option<&'a Path>,
+    /// Its key.
+    pub keyfile: Option<&'a Path>,
+    /// The versions of TLS to speak.
+    pub versions: &'a [TlsVersion],
+    /// Certificates of single domains.
+    pub certificates: &'a [DomainCertificate],
+}
+
+impl C2sTls {
+    /// What it has in common with other listeners.
+    pub fn files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            certfile: self.certfile.as_deref(),
+            keyfile: self.keyfile.as_deref(),
+            versions: &self.versions,
+            certificates: &self.certificates,
+        }
+    }
+}
+
+impl HttpTls {
+    /// What it has in common with other listeners.
+    pub fn files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            certfile: self.certfile.as_deref(),
+            keyfile: self.keyfile.as_deref(),
+            versions: &self.versions,
+            certificates: &self.certificates,
+        }
+    }
 }
 
 impl Default for HttpTransport {
@@ -221,7 +291,7 @@ impl Default for HttpTransport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpHandlers {
-    /// Metrics for Prometheus at `/metrics`, and beside them `/healthz` and `/readyz`.
+    /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
 }
 
@@ -229,10 +299,74 @@ pub struct HttpHandlers {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusHandler {
-    /// The host that is asked for; only `_`, which is any.
+    /// The host that is asked for; `_` is any.
     pub host: String,
-    /// The path; only `/metrics`.
+    /// The path, usually `/metrics`.
     pub path: String,
+}
+
+/// Where a handler is, as the options of every handler have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    host: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// From the options of a handler.
+    pub fn new(host: &'a str, path: &'a str) -> Self {
+        Self { host, path }
+    }
+
+    /// The host in lower case; `None` is any.
+    pub fn host(&self) -> Option<Box<str>> {
+        (self.host != ANY_HOST).then(|| self.host.to_ascii_lowercase().into())
+    }
+
+    /// The path.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// To be called by the `check` of every handler.
+    pub fn check(&self, checks: &mut Checks<'_>) {
+        // What Cowboy, which MongooseIM uses, takes for a pattern.
+        let is_pattern = |text: &str| text.contains([':', '[', ']', '*']) || text.contains("...");
+        if self.host != ANY_HOST && is_pattern(self.host) {
+            let message = "a pattern of hosts is not supported yet";
+            checks.finding(
+                "host",
+                message,
+                "name the host, or write `host = \"_\"` for any",
+            );
+        } else if self.host.is_empty() {
+            let message = "the host is empty";
+            checks.finding("host", message, "write `host = \"_\"` for any");
+        }
+        if !self.path.starts_with('/') || self.path.contains(['?', '#']) {
+            let message = format!("{:?} is no path", self.path);
+            checks.finding("path", message, "a path begins with `/`");
+        } else if is_pattern(self.path) {
+            let message = "a pattern of paths is not supported yet";
+            checks.finding("path", message, "write the whole path");
+        }
+    }
+}
+
+/// The host that is any.
+const ANY_HOST: &str = "_";
+
+impl HttpHandlers {
+    /// Where each handler is, with its path in the configuration.
+    fn places(&self) -> Vec<(String, Place<'_>)> {
+        let prometheus = self.mongoose_prometheus_handler.iter().enumerate();
+        prometheus
+            .map(|(index, of)| {
+                let place = Place::new(&of.host, &of.path);
+                (format!("mongoose_prometheus_handler[{index}]"), place)
+            })
+            .collect()
+    }
 }
 
 /// How long a client may stay in one state when the file says `"infinity"`.
@@ -322,6 +456,7 @@ impl HttpListener {
             proto: Proto::Tcp,
             hibernate_after: default_hibernate_after(),
             transport: HttpTransport::default(),
+            tls: None,
             handlers: HttpHandlers::default(),
         }
     }
@@ -398,9 +533,18 @@ impl Check for C2sListener {
 impl Check for HttpListener {
     fn check(&self, checks: &mut Checks<'_>) {
         check_family(self.ip_address, self.ip_version, checks);
-        if checks.is_sound("handlers") && self.handlers.mongoose_prometheus_handler.is_empty() {
+        if let Some(tls) = &self.tls {
+            checks.part("tls", tls);
+        }
+        if self.transport.max_connections == OrInfinity::Value(0) {
+            let message = "no connection is allowed on this port";
+            checks.finding("transport.max_connections", message, "");
+        }
+        let places = self.handlers.places();
+        if checks.is_sound("handlers") && places.is_empty() {
             let message = "this port serves nothing";
-            let hint = "add `[[listen.http.handlers.mongoose_prometheus_handler]]`";
+            let hint = "add a handler, for instance \
+                `[[listen.http.handlers.mongoose_prometheus_handler]]`";
             checks.finding("", message, hint);
         }
         checks.within("handlers", |checks| {
@@ -408,20 +552,27 @@ impl Check for HttpListener {
                 "mongoose_prometheus_handler",
                 &self.handlers.mongoose_prometheus_handler,
             );
+            let mut taken = Vec::new();
+            for (key, place) in &places {
+                if taken.contains(&place) {
+                    let message = "there is a handler for this host and path already";
+                    checks.finding(&format!("{key}.path"), message, "");
+                }
+                taken.push(place);
+            }
         });
+    }
+}
+
+impl Check for HttpTls {
+    fn check(&self, checks: &mut Checks<'_>) {
+        self.files().check(checks);
     }
 }
 
 impl Check for PrometheusHandler {
     fn check(&self, checks: &mut Checks<'_>) {
-        if self.host != "_" {
-            let message = "a host other than \"_\" is not supported yet";
-            checks.finding("host", message, "write `host = \"_\"`");
-        }
-        if self.path != "/metrics" {
-            let message = "a path other than \"/metrics\" is not supported yet";
-            checks.finding("path", message, "write `path = \"/metrics\"`");
-        }
+        Place::new(&self.host, &self.path).check(checks);
     }
 }
 
@@ -438,7 +589,13 @@ fn check_family(address: Option<IpAddr>, version: Option<u8>, checks: &mut Check
 
 impl Check for C2sTls {
     fn check(&self, checks: &mut Checks<'_>) {
-        match (&self.certfile, &self.keyfile) {
+        self.files().check(checks);
+    }
+}
+
+impl TlsFiles<'_> {
+    fn check(&self, checks: &mut Checks<'_>) {
+        match (self.certfile, self.keyfile) {
             (Some(_), None) if checks.is_sound("keyfile") => {
                 let message = "`certfile` without `keyfile`: the private key is missing";
                 checks.finding("certfile", message, "");
@@ -449,12 +606,12 @@ impl Check for C2sTls {
             }
             _ => {}
         }
-        check_file("certfile", self.certfile.as_deref(), checks);
-        check_file("keyfile", self.keyfile.as_deref(), checks);
+        check_file("certfile", self.certfile, checks);
+        check_file("keyfile", self.keyfile, checks);
         if self.versions.is_empty() {
             checks.finding("versions", "no version of TLS is left", "");
         }
-        checks.each("certificates", &self.certificates);
+        checks.each("certificates", self.certificates);
         let mut seen = Vec::new();
         for (index, certificate) in self.certificates.iter().enumerate() {
             if seen.contains(&&certificate.domain) {
