@@ -128,6 +128,8 @@ pub struct Connection {
     pub listener: Arc<ListenerSettings>,
     /// Where it comes from, for limits.
     pub peer: IpAddr,
+    /// What carries the stream is encrypted by us, below it: passwords may be sent, and nothing can be bound to it.
+    pub is_below_encrypted: bool,
     /// What all connections of the node share.
     pub admission: Arc<Admission>,
     /// Its place among those that have no session yet, given up with this connection.
@@ -161,6 +163,7 @@ impl Connection {
             router,
             listener,
             peer,
+            is_below_encrypted: false,
             unparsed: Vec::new(),
             read_bytes: 0,
         }

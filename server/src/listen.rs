@@ -136,18 +136,20 @@ impl Accepted {
 
 /// One connection from accept to end.
 fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> ConnectionTask<OpenPlace> {
-    ConnectionTask::new(Box::pin(negotiated(accepted, router)), place)
-}
-
-/// A connection from accept to its session, if it gets that far.
-async fn negotiated(accepted: Accepted, router: Arc<Router>) -> Option<Box<Session>> {
-    let mut conn = match accepted.into_connection(router) {
-        Ok(conn) => conn,
-        Err(error) => {
-            debug!(%error, "socket could not be set up");
-            return None;
+    let begun = async {
+        match accepted.into_connection(router) {
+            Ok(conn) => negotiated(conn).await,
+            Err(error) => {
+                debug!(%error, "socket could not be set up");
+                None
+            }
         }
     };
+    ConnectionTask::new(Box::pin(begun), place)
+}
+
+/// A connection from its first byte to its session, if it gets that far.
+pub(crate) async fn negotiated(mut conn: Connection) -> Option<Box<Session>> {
     match negotiate(&mut conn).await {
         Ok(session) => {
             let unparsed = conn.take_unparsed();

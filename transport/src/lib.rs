@@ -7,6 +7,7 @@
 
 pub mod certificates;
 pub mod listener;
+pub mod pipe;
 pub mod socket;
 pub mod tls;
 
@@ -18,5 +19,6 @@ pub use certificates::{
     TlsFilesError, TlsSettings, TlsVersions,
 };
 pub use listener::{ListenOptions, bind};
+pub use pipe::{FarEnd, NearEnd, pipe};
 pub use socket::Socket;
 pub use tls::{Feed, Handshake, TlsError, TlsLimit, TlsRecords, TlsVersion};

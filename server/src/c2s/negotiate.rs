@@ -66,12 +66,13 @@ enum Step {
 
 /// Takes a connection to a session. An error has been told to the client already, as far as it can be.
 pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
+    let encrypted = conn.is_below_encrypted;
     let mut negotiation = Negotiation {
         conn,
         host: None,
         header_sent: false,
         handshake: None,
-        encrypted: false,
+        encrypted,
         account: None,
         attempts: 0,
         bindings_refused: 0,
