@@ -138,7 +138,7 @@ impl Accepted {
 fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> ConnectionTask<OpenPlace> {
     let begun = async {
         match accepted.into_connection(router) {
-            Ok(conn) => negotiated(conn).await,
+            Ok(conn) => Box::pin(negotiated(conn)).await,
             Err(error) => {
                 debug!(%error, "socket could not be set up");
                 None

@@ -5,7 +5,7 @@
 //! fuzz TARGET --input FILE
 //! ```
 //!
-//! Targets are `xml_stream`, `xml_tree`, `jid` and `sasl`, all of them unless some are named; they share the seconds (60
+//! Targets are `xml_stream`, `xml_tree`, `jid`, `sasl` and `bosh`, all of them unless some are named; they share the seconds (60
 //! by default). An input
 //! that makes a target panic, take more than ten seconds or kill the process is written to `protocol/fuzz/crashes/`,
 //! its path is printed, and the exit code is 1. `--input` runs that one input again. `--keep` writes what was found to

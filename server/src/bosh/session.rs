@@ -171,7 +171,9 @@ impl BoshSession {
                     self.feed(&mut state, request, request.restarts);
                 }
             }
-            Arrival::Early | Arrival::Again => {}
+            Arrival::Early => {}
+            // Whoever waited before learns of it.
+            Arrival::Again => self.far.changed().notify_waiters(),
             Arrival::Repeated(bytes) => return Err(Answer::Repeated(bytes)),
             Arrival::Broken(condition) => {
                 self.far.break_off();
