@@ -63,17 +63,22 @@ pub struct Bosh {
     settings: Settings,
     router: Arc<Router>,
     admission: Arc<Admission>,
-    /// For the streams of all sessions.
-    listener: Arc<ListenerSettings>,
+    /// For the streams of sessions that were asked for over TLS.
+    over_tls: Arc<ListenerSettings>,
+    /// For those of others.
+    in_clear: Arc<ListenerSettings>,
     sessions: Mutex<HashMap<Box<str>, Arc<BoshSession>, RandomState>>,
 }
 
 impl Bosh {
     /// No session yet.
     pub fn new(settings: Settings, router: Arc<Router>, admission: Arc<Admission>) -> Arc<Self> {
-        let listener = ListenerSettings {
+        // TLS ends below the stream, as it does at a balancer: passwords may be sent, and nothing can be bound to it.
+        let listener = |tls_at_balancer: bool| ListenerSettings {
             tls_mode: TlsMode::None,
             tls: None,
+            tls_at_balancer,
+            proxy_protocol: None,
             state_timeout: STATE_TIMEOUT,
             stanza_bytes_max: STANZA_BYTES_MAX,
             access: "all".into(),
@@ -84,10 +89,11 @@ impl Bosh {
             connections_max: SESSIONS_MAX,
         };
         Arc::new(Self {
+            over_tls: Arc::new(listener(true)),
+            in_clear: Arc::new(listener(false)),
             settings,
             router,
             admission,
-            listener: Arc::new(listener),
             sessions: Mutex::default(),
         })
     }
@@ -219,9 +225,12 @@ impl Bosh {
             }
             sessions.insert(sid, session.clone());
         }
-        let listener = self.listener.clone();
-        let mut conn = Connection::new(outlet, router, listener, peer, self.admission.clone());
-        conn.is_below_encrypted = encrypted;
+        let listener = if encrypted {
+            self.over_tls.clone()
+        } else {
+            self.in_clear.clone()
+        };
+        let conn = Connection::new(outlet, router, listener, peer, self.admission.clone());
         let place = Place::take(&session, &self.router);
         let task = ConnectionTask::new(Box::pin(negotiated(conn)), place);
         tasks.spawn("bosh", task);

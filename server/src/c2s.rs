@@ -128,8 +128,6 @@ pub struct Connection {
     pub listener: Arc<ListenerSettings>,
     /// Where it comes from, for limits.
     pub peer: IpAddr,
-    /// What carries the stream is encrypted by us, below it: passwords may be sent, and nothing can be bound to it.
-    pub is_below_encrypted: bool,
     /// What all connections of the node share.
     pub admission: Arc<Admission>,
     /// Its place among those that have no session yet, given up with this connection.
@@ -163,7 +161,6 @@ impl Connection {
             router,
             listener,
             peer,
-            is_below_encrypted: false,
             unparsed: Vec::new(),
             read_bytes: 0,
         }

@@ -22,7 +22,7 @@ use crate::host::{Host, Hosts};
 use crate::ledger::{Ledger, Origin};
 use crate::listen::ClientListener;
 use crate::listen::http::HttpPlan;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, observe_disk};
 use crate::modules::{self, Made, ModulesConfig, Start};
 use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
@@ -155,6 +155,7 @@ impl Node {
         let mut registry = Registry::new();
         monitoring::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
         let metrics = Metrics::register(&mut registry);
+        observe_disk(&mut registry, &plan.data_dir);
         let readiness = Readiness::starting();
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
@@ -240,6 +241,7 @@ impl Node {
     pub async fn run(self) {
         self.shutdown.cancelled().await;
         daemon::notify::notify_stopping();
+        daemon::notify::extend_timeouts(tokio::time::sleep(self.drain.grace + LATE_GRACE));
         self.readiness.set(State::Draining);
         let deadline = tokio::time::Instant::now() + self.drain.grace;
         drain::sessions(&self.router, &self.drain, &self.shutdown, deadline).await;
@@ -357,6 +359,7 @@ async fn start_hosts(
             access: plan.access,
             stream_features: made.stream_features,
             stream_management: made.stream_management,
+            held_max: made.held_max,
             replaced_wait_timeout: plan.replaced_wait_timeout,
         });
     }

@@ -159,6 +159,8 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             settings: ListenerSettings {
                 tls_mode: TlsMode::None,
                 tls: None,
+                tls_at_balancer: false,
+                proxy_protocol: None,
                 state_timeout: WAIT_MAX,
                 stanza_bytes_max: 65_536,
                 access: "all".into(),
@@ -238,6 +240,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         access: plan.access,
         stream_features: Vec::new(),
         stream_management: Some(SETTINGS),
+        held_max: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
     }
 }

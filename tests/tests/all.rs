@@ -23,6 +23,8 @@ mod scenarios;
 #[cfg(test)]
 mod security;
 #[cfg(test)]
+mod service;
+#[cfg(test)]
 mod strangers;
 
 use tests::target::Peer;

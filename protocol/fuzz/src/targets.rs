@@ -2,6 +2,7 @@
 
 mod bosh;
 mod jid;
+mod proxy;
 mod sasl;
 mod xml_stream;
 mod xml_tree;
@@ -17,12 +18,13 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 6] = [
     xml_stream::TARGET,
     xml_tree::TARGET,
     jid::TARGET,
     sasl::TARGET,
     bosh::TARGET,
+    proxy::TARGET,
 ];
 
 /// Words of XML and XMPP.

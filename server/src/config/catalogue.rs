@@ -99,7 +99,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         &["service"],
         "`[[listen.component]]`, which is not supported yet",
     ),
-    Entry::not_yet("listen.c2s", &["proxy_protocol"]),
     Entry::removed(
         "listen.c2s",
         &["zlib"],
@@ -352,7 +351,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_broadcast",
             "mod_cache_users",
             "mod_caps",
-            "mod_csi",
             "mod_domain_isolation",
             "mod_event_pusher",
             "mod_extdisco",

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
 use protocol::jid::prepare_domain;
+use protocol::proxy::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use transport::{CertificatePaths, CertificateReview, ProxyProtocol};
 
 use crate::auth::config::Method;
 
@@ -42,7 +44,8 @@ pub struct C2sListener {
     #[serde(default = "C2sListener::default_backlog")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub backlog: u32,
-    /// How many connections this port has at the same time; further ones are closed at once.
+    /// How many connections this port has at the same time; further ones are closed at once. A number of your own is
+    /// held against the limits of the machine at start.
     #[serde(default = "C2sListener::default_max_connections")]
     pub max_connections: OrInfinity<u64>,
     /// The greatest stanza that a client may send. A greater one is answered with `not-allowed`; one of more than twice
@@ -69,6 +72,18 @@ pub struct C2sListener {
     /// Offers the session request of RFC 3921 that old clients insist on.
     #[serde(default = "default_true")]
     pub backwards_compatible_session: bool,
+    /// Each connection begins with a header that tells the client's address (the PROXY protocol, version 1 or 2), as
+    /// a balancer sends it. A connection without one is closed.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The networks that may send such a header, as in `["10.0.0.0/8"]`; connections from elsewhere are closed. By
+    /// default this machine alone. Ours.
+    #[serde(default)]
+    pub proxy_protocol_networks: Option<Vec<String>>,
+    /// A balancer in front ends TLS, so that what comes here without it counts as encrypted. Channel binding is not
+    /// offered then. Ours.
+    #[serde(default)]
+    pub tls_at_balancer: bool,
     /// Lets several sockets listen on the same port (`SO_REUSEPORT`).
     #[serde(default)]
     pub reuse_port: bool,
@@ -405,6 +420,9 @@ impl C2sListener {
             access: Self::default_access(),
             allowed_auth_methods: None,
             backwards_compatible_session: true,
+            proxy_protocol: false,
+            proxy_protocol_networks: None,
+            tls_at_balancer: false,
             reuse_port: false,
             hibernate_after: default_hibernate_after(),
             tls: None,
@@ -425,6 +443,17 @@ impl C2sListener {
     /// The name of the shaper; `None` for `none`.
     pub fn shaper(&self) -> Option<&str> {
         Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
+    }
+
+    /// Who may announce clients' addresses, if anybody does.
+    pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        proxy_protocol(self.proxy_protocol, self.proxy_protocol_networks.as_deref())
+    }
+
+    /// The limit of connections, if it is one that somebody chose.
+    pub fn chosen_connections(&self) -> Option<u64> {
+        let is_chosen = self.max_connections != Self::default_max_connections();
+        self.max_connections.finite().filter(|_| is_chosen)
     }
 
     /// Whether only this machine can reach it.
@@ -491,6 +520,18 @@ fn address(address: Option<IpAddr>, version: Option<u8>, port: u16) -> SocketAdd
     SocketAddr::new(address.unwrap_or(any), port)
 }
 
+/// Who may announce clients' addresses on a port, by its options: this machine if no networks are named. What is no
+/// network is nobody's; a checked configuration has none.
+pub fn proxy_protocol(is_expected: bool, networks: Option<&[String]>) -> Option<ProxyProtocol> {
+    is_expected.then(|| match networks {
+        None => ProxyProtocol::new(Network::LOOPBACK),
+        Some(networks) => {
+            let networks = networks.iter().filter_map(|text| text.parse().ok());
+            ProxyProtocol::new(networks.collect::<Vec<Network>>())
+        }
+    })
+}
+
 fn default_num_acceptors() -> u32 {
     100
 }
@@ -542,6 +583,47 @@ impl Check for C2sListener {
         if self.max_connections == OrInfinity::Value(0) {
             let message = "no connection is allowed on this port";
             checks.finding("max_connections", message, "");
+        }
+        let networks = self.proxy_protocol_networks.as_deref();
+        check_proxy_protocol(self.proxy_protocol, networks, self.is_local(), checks);
+        if self.tls_at_balancer && self.tls.is_some() {
+            let message = "TLS ends either at the balancer or here: `tls` is there too";
+            checks.finding("tls_at_balancer", message, "remove one of them");
+        }
+    }
+}
+
+/// Rules of the options `proxy_protocol` and `proxy_protocol_networks` of a port.
+pub fn check_proxy_protocol(
+    is_expected: bool,
+    networks: Option<&[String]>,
+    is_local: bool,
+    checks: &mut Checks<'_>,
+) {
+    const KEY: &str = "proxy_protocol_networks";
+    if !checks.is_sound("proxy_protocol") || !checks.is_sound(KEY) {
+        return;
+    }
+    let Some(networks) = networks else {
+        if is_expected && !is_local && checks.is_sound("ip_address") {
+            let message = "which networks may send PROXY headers is not said: \
+                only this machine could connect";
+            let hint = "add the balancer's, as in `proxy_protocol_networks = [\"10.0.0.0/8\"]`";
+            checks.finding("proxy_protocol", message, hint);
+        }
+        return;
+    };
+    if !is_expected {
+        let message = "it says nothing without `proxy_protocol = true`";
+        checks.finding(KEY, message, "");
+    } else if networks.is_empty() {
+        let message = "no network may send PROXY headers: nobody could connect";
+        checks.finding(KEY, message, "");
+    }
+    for (index, text) in networks.iter().enumerate() {
+        if let Err(error) = text.parse::<Network>() {
+            let message = format!("{text:?} is not a network: {error}");
+            checks.finding(&format!("{KEY}[{index}]"), message, "");
         }
     }
 }
@@ -632,8 +714,7 @@ impl TlsFiles<'_> {
             }
             _ => {}
         }
-        check_file("certfile", self.certfile, checks);
-        check_file("keyfile", self.keyfile, checks);
+        check_pair(self.certfile, self.keyfile, checks);
         if self.versions.is_empty() {
             checks.finding("versions", "no version of TLS is left", "");
         }
@@ -656,13 +737,55 @@ impl Check for DomainCertificate {
             let message = format!("{:?} is not a domain", self.domain);
             checks.finding("domain", message, "");
         }
-        check_file("certfile", Some(&self.certfile), checks);
-        check_file("keyfile", Some(&self.keyfile), checks);
+        let review = check_pair(Some(&self.certfile), Some(&self.keyfile), checks);
+        if review.is_some_and(|review| !review.covers(&self.domain)) {
+            let message = format!("the certificate is not for {:?}", self.domain);
+            checks.warning("certfile", message, "clients will not accept it");
+        }
     }
 }
 
-fn check_file(key: &str, path: Option<&Path>, checks: &mut Checks<'_>) {
-    if let Some(path) = path {
-        checks.file(key, path);
+/// A certificate that ends sooner than this is warned of: who renews by hand needs the time.
+const RENEW_BEFORE: Duration = Duration::from_hours(14 * 24);
+
+/// Reads a certificate and its key as a start does, if both files can be read.
+fn check_pair(
+    cert: Option<&Path>,
+    key: Option<&Path>,
+    checks: &mut Checks<'_>,
+) -> Option<CertificateReview> {
+    let mut is_there =
+        |name: &str, path: Option<&Path>| path.is_some_and(|path| checks.opens(name, path));
+    let (has_cert, has_key) = (is_there("certfile", cert), is_there("keyfile", key));
+    if !has_cert || !has_key {
+        return None;
+    }
+    let paths = CertificatePaths {
+        cert: cert?.to_owned(),
+        key: key?.to_owned(),
+    };
+    let now = SystemTime::now();
+    match CertificateReview::of(&paths, now) {
+        Ok(review) => {
+            let left = review.expiry.duration_since(now).unwrap_or_default();
+            if left < RENEW_BEFORE {
+                let days = left.as_secs() / 86_400;
+                let message = format!("the certificate expires in {days} days");
+                checks.warning("certfile", message, "renew it");
+            }
+            Some(review)
+        }
+        Err(problems) => {
+            for problem in problems {
+                let name = match problem.path == paths.cert {
+                    true => "certfile",
+                    false => "keyfile",
+                };
+                let reason = problem.reason.to_string();
+                let (message, hint) = reason.split_once("; ").unwrap_or((&reason, ""));
+                checks.finding(name, format!("`{name}`: {message}"), hint);
+            }
+            None
+        }
     }
 }

@@ -238,6 +238,8 @@ fn client_listener(
         settings: ListenerSettings {
             tls_mode,
             tls,
+            tls_at_balancer: config.tls_at_balancer,
+            proxy_protocol: config.proxy_protocol(),
             state_timeout: config.state_timeout(),
             stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
             access: config.access.as_str().into(),
