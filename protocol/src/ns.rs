@@ -35,6 +35,10 @@ pub const ERRORS: &str = "urn:xmpp:errors";
 pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0203 Delayed Delivery.
 pub const DELAY: &str = "urn:xmpp:delay";
+/// XEP-0124 BOSH: the wrapper of requests and responses.
+pub const HTTP_BIND: &str = "http://jabber.org/protocol/httpbind";
+/// XEP-0206 XMPP Over BOSH: attributes of the wrapper.
+pub const XMPP_BOSH: &str = "urn:xmpp:xbosh";
 /// XEP-0199 XMPP Ping.
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092 Software Version.

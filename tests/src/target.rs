@@ -47,6 +47,7 @@ pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
+    http: Vec<SocketAddr>,
     running: Running,
     directory: Directory,
 }
@@ -83,6 +84,11 @@ impl Target {
     /// The port where STARTTLS is required, if the server can have one beside the others.
     pub fn starttls_required(&self) -> Option<SocketAddr> {
         self.c2s_starttls
+    }
+
+    /// HTTP ports, in the order of the configuration.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
     }
 
     /// The self-signed certificate that clients are shown, in PEM.
@@ -171,6 +177,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
     let [c2s, c2s_tls, c2s_starttls] = node.clients[..] else {
         bail!("the node listens on {:?}", node.clients)
     };
+    let http = node.http.iter().map(|served| served.address).collect();
     // The test waits for it in `stop`.
     #[allow(clippy::disallowed_methods)]
     let run = tokio::spawn(node.run());
@@ -178,6 +185,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
+        http,
         running: Running::Node { shutdown, run },
         directory,
     })
@@ -226,6 +234,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: None,
+        http: Vec::new(),
         running: Running::Process { _process: process },
         directory,
     })
