@@ -5,6 +5,8 @@
 )]
 
 #[cfg(test)]
+mod bosh;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;
@@ -12,6 +14,8 @@ mod docs;
 mod interop;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod payloads;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]
