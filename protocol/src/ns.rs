@@ -35,6 +35,10 @@ pub const ERRORS: &str = "urn:xmpp:errors";
 pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0203 Delayed Delivery.
 pub const DELAY: &str = "urn:xmpp:delay";
+/// XEP-0124 BOSH: the wrapper of requests and responses.
+pub const HTTP_BIND: &str = "http://jabber.org/protocol/httpbind";
+/// XEP-0206 XMPP Over BOSH: attributes of the wrapper.
+pub const XMPP_BOSH: &str = "urn:xmpp:xbosh";
 /// XEP-0199 XMPP Ping.
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092 Software Version.
@@ -47,6 +51,12 @@ pub const PRIVATE: &str = "jabber:iq:private";
 pub const REGISTER: &str = "jabber:iq:register";
 /// XEP-0077 In-Band Registration: the feature before login.
 pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
+/// XEP-0016 Privacy Lists.
+pub const PRIVACY: &str = "jabber:iq:privacy";
+/// XEP-0191 Blocking Command.
+pub const BLOCKING: &str = "urn:xmpp:blocking";
+/// XEP-0191 Blocking Command: the application condition of what is not sent to somebody who is blocked.
+pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// XEP-0012 Last Activity.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0030 Service Discovery: who it is and what it can do.

@@ -19,6 +19,7 @@ use crate::metrics::HookMetrics;
 use crate::router::Router;
 use crate::storage::Db;
 
+pub mod blocking;
 pub mod caps;
 pub mod carbons;
 pub mod config;
@@ -29,6 +30,7 @@ pub mod needs;
 pub mod offline;
 pub mod ping;
 pub mod presence;
+pub mod privacy;
 pub mod private;
 pub mod register;
 pub mod roster;
@@ -247,6 +249,8 @@ modules! { // start order; within a stage, also run order
     stream_management = "mod_stream_management"
     roster = "mod_roster"
     presence = "mod_presence"
+    privacy = "mod_privacy"
+    blocking = "mod_blocking"
     offline = "mod_offline"
     carbons = "mod_carboncopy"
     csi = "mod_csi"

@@ -14,6 +14,7 @@ use crate::access::AccessRules;
 use crate::api::control;
 use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
+use crate::bosh::{self, Bosh};
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
 use crate::host::config::Acknowledge;
@@ -46,6 +47,8 @@ pub struct NodePlan {
     pub listeners: Vec<ListenerPlan>,
     /// HTTP listeners.
     pub http: Vec<HttpPlan>,
+    /// For those of them that serve BOSH.
+    pub bosh: bosh::Settings,
     /// Host types.
     pub hosts: Vec<HostPlan>,
     /// `general.default_server_domain`.
@@ -204,6 +207,7 @@ impl Node {
             exporter: Arc::new(Exporter::new(registry, readiness.clone())),
             router: &router,
             admission: &admission,
+            bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.

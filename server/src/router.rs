@@ -40,6 +40,7 @@ pub mod copies;
 pub mod local;
 pub mod questions;
 pub mod removal;
+pub mod restrictions;
 
 /// A stanza on its way, with what its sender's acknowledgement waits for.
 #[derive(Debug)]
@@ -238,7 +239,8 @@ impl Router {
         if to.local().is_none() || !host.hooks.is_silent::<crate::hooks::DeliverLocal>() {
             return Err(delivery);
         }
-        let only = local::only_session(&self.sessions, stanza, to);
+        let is_anybody_restricted = !host.hooks.is_silent::<crate::hooks::MayReceive>();
+        let only = local::only_session(&self.sessions, stanza, to, is_anybody_restricted);
         let Some((session, others)) = only else {
             return Err(delivery);
         };

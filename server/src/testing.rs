@@ -172,6 +172,7 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             },
         }],
         http: Vec::new(),
+        bosh: crate::bosh::Settings::new(&Default::default(), 64 * 1024),
         hosts: vec![host_plan()],
         default_domain: DOMAIN.into(),
         language: "en".into(),

@@ -154,7 +154,7 @@ fn every_specification_of_a_node_stands_in_compliance() {
 }
 
 /// All cases of security by the letter of their surface, and how many it has.
-const SECURITY_CASES: [(char, usize); 7] = [
+const SECURITY_CASES: [(char, usize); 8] = [
     ('X', 24),
     ('N', 18),
     ('T', 14),
@@ -162,6 +162,7 @@ const SECURITY_CASES: [(char, usize); 7] = [
     ('R', 26),
     ('M', 13),
     ('K', 25),
+    ('B', 8),
 ];
 
 #[test]
@@ -323,6 +324,31 @@ fn generated_options_on_module_pages_are_fresh() {
     }
 }
 
+/// What operators are told to write is what the node reads. A block without `[general]` is a part of a file.
+#[test]
+fn configuration_on_pages_for_operators_loads() {
+    let mut blocks = 0;
+    for name in names_in("docs/operations", "md") {
+        let page = read(&format!("docs/operations/{name}.md"));
+        for (_, rest) in page
+            .match_indices("\n```toml\n")
+            .map(|(at, fence)| page.split_at(at + fence.len()))
+        {
+            let (block, _) = rest.split_once("\n```").expect("a block has an end");
+            let general = match block.contains("[general]") {
+                true => "",
+                false => "[general]\nhosts = [\"example.org\"]\n",
+            };
+            let text = format!("{general}{block}\n");
+            if let Err(findings) = server::config::Config::parse(&text, &name) {
+                panic!("docs/operations/{name}.md: {findings}\n{text}");
+            }
+            blocks += 1;
+        }
+    }
+    assert!(blocks >= 6, "{blocks} blocks were found");
+}
+
 /// Links between the pages lead somewhere.
 #[test]
 fn links_between_pages_lead_somewhere() {
@@ -331,7 +357,7 @@ fn links_between_pages_lead_somewhere() {
         "ARCHITECTURE.md".to_owned(),
         "STYLE.md".to_owned(),
     ];
-    for directory in ["docs", "docs/modules", "docs/decisions"] {
+    for directory in ["docs", "docs/modules", "docs/decisions", "docs/operations"] {
         pages.extend(
             names_in(directory, "md")
                 .into_iter()

@@ -143,16 +143,12 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::not_yet(
         "listen.http.handlers",
-        &[
-            "mongoose_bosh_handler",
-            "mongoose_websocket_handler",
-            "mongoose_graphql_handler",
-        ],
+        &["mongoose_websocket_handler", "mongoose_graphql_handler"],
     ),
     Entry::moved(
         "listen.http.handlers",
         &["mod_bosh"],
-        "`mongoose_bosh_handler`, which is not supported yet",
+        "`mongoose_bosh_handler`",
     ),
     Entry::moved(
         "listen.http.handlers",
@@ -325,12 +321,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::not_yet(
         "services",
         &[
-            "service_bosh.backend",
-            "service_bosh.inactivity",
-            "service_bosh.max_wait",
-            "service_bosh.server_acks",
-            "service_bosh.max_pause",
-            "service_bosh.host_types",
             "service_domain_db.event_cleaning_interval",
             "service_domain_db.event_max_age",
             "service_domain_db.db_pool",
@@ -347,6 +337,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         &["service_admin_extra"],
         "`meerkatctl` has the commands",
     ),
+    Entry::values_not_yet("services.service_bosh.backend", &["cets"]),
     // [modules], those that have options
     Entry::not_yet(
         "modules",
@@ -355,7 +346,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_amp",
             "mod_auth_token",
             "mod_bind2",
-            "mod_blocking",
             "mod_blocklist",
             "mod_broadcast",
             "mod_cache_users",
@@ -373,7 +363,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_muc_light",
             "mod_offline_chatmarkers",
             "mod_offline_stub",
-            "mod_privacy",
             "mod_pubsub",
             "mod_pubsub_old",
             "mod_push_service_mongoosepush",
@@ -391,6 +380,8 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::values_removed("modules.mod_offline.backend", &["mnesia"], USE_RDBMS),
     Entry::values_removed("modules.mod_private.backend", &["mnesia"], USE_RDBMS),
     Entry::values_removed("modules.mod_last.backend", &["mnesia"], USE_RDBMS),
+    Entry::values_removed("modules.mod_privacy.backend", &["mnesia"], USE_RDBMS),
+    Entry::values_removed("modules.mod_blocking.backend", &["mnesia"], USE_RDBMS),
     Entry::removed("modules", &["mod_muc_log"], "logs of rooms are gone"),
     Entry::removed("modules", &["mod_jingle_sip"], "calls to SIP are gone"),
     Entry::removed("modules", &["mod_revproxy"], "put a proxy in front"),
@@ -404,11 +395,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         ],
         "`mongoose_graphql_handler` takes its place, which is not supported yet",
     ),
-    Entry::moved(
-        "modules",
-        &["mod_bosh"],
-        "`[services.service_bosh]`, which is not supported yet",
-    ),
+    Entry::moved("modules", &["mod_bosh"], "`[services.service_bosh]`"),
     Entry::moved(
         "modules",
         &["mod_websockets"],

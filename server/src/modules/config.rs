@@ -21,6 +21,8 @@ impl ModulesConfig {
                 ..Roster::default()
             }),
             presence: Some(Presence {}),
+            privacy: Some(Privacy::default()),
+            blocking: Some(Blocking::default()),
             offline: Some(Offline::default()),
             carbons: Some(Carbons::default()),
             csi: Some(Csi::default()),
@@ -99,6 +101,22 @@ pub struct Roster {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Presence {}
+
+/// Options of `mod_privacy`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Where lists are kept.
+    pub backend: Backend,
+}
+
+/// Options of `mod_blocking`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blocking {
+    /// Where it is kept: in the lists of `mod_privacy`.
+    pub backend: Backend,
+}
 
 /// Options of `mod_carboncopy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]

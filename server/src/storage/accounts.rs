@@ -43,10 +43,17 @@ statements! {
         "DELETE FROM private_storage WHERE server = $1 AND username = $2";
     REMOVE_LAST = "account_remove_last":
         "DELETE FROM last WHERE server = $1 AND username = $2";
+    REMOVE_PRIVACY_ITEMS = "account_remove_privacy_items":
+        "DELETE FROM privacy_list_data WHERE id IN
+         (SELECT id FROM privacy_list WHERE server = $1 AND username = $2)";
+    REMOVE_PRIVACY_LISTS = "account_remove_privacy_lists":
+        "DELETE FROM privacy_list WHERE server = $1 AND username = $2";
+    REMOVE_PRIVACY_DEFAULT = "account_remove_privacy_default":
+        "DELETE FROM privacy_default_list WHERE server = $1 AND username = $2";
 }
 
 /// What belongs to an account beside its row in `users`: a test finds tables that are missing here.
-const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 7] = [
+const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 10] = [
     REMOVE_CONTACTS,
     REMOVE_GROUPS,
     REMOVE_ROSTER_VERSION,
@@ -54,6 +61,9 @@ const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 7] = [
     REMOVE_OFFLINE_MESSAGES,
     REMOVE_PRIVATE_STORAGE,
     REMOVE_LAST,
+    REMOVE_PRIVACY_ITEMS,
+    REMOVE_PRIVACY_LISTS,
+    REMOVE_PRIVACY_DEFAULT,
 ];
 
 /// What an account is authenticated with. Has no `Debug`, so that it cannot end up in a log.
