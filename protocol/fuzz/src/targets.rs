@@ -2,6 +2,7 @@
 
 mod jid;
 mod sasl;
+mod websocket;
 mod xml_stream;
 mod xml_tree;
 
@@ -16,11 +17,12 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 4] = [
+pub(crate) const TARGETS: [Target; 5] = [
     xml_stream::TARGET,
     xml_tree::TARGET,
     jid::TARGET,
     sasl::TARGET,
+    websocket::TARGET,
 ];
 
 /// Words of XML and XMPP.

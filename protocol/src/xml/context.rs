@@ -129,7 +129,7 @@ pub(crate) fn header(
 }
 
 /// `tag` has the form of a language tag (RFC 5646 section 2.1) of a sensible length.
-fn is_language(tag: &str) -> bool {
+pub(crate) fn is_language(tag: &str) -> bool {
     tag.len() <= LANGUAGE_BYTES_MAX
         && tag.split('-').all(|part| {
             (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())
