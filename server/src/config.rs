@@ -12,7 +12,7 @@ use crate::access::{AccessConfig, AclConfig, ShaperConfig, merge_access, merge_a
 use crate::auth::config::{Auth, Method};
 use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
-    C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
+    C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode, WebSocketHandler,
 };
 use crate::modules::{ModulesConfig, needs};
 use crate::services::Services;
@@ -160,6 +160,9 @@ impl Config {
             host: "_".into(),
             path: "/metrics".into(),
         }];
+        let mut web = HttpListener::new(5280);
+        web.ip_address = Some(LOOPBACK);
+        web.handlers.mongoose_websocket_handler = vec![WebSocketHandler::new("/ws-xmpp")];
         Self {
             general: General {
                 hosts: vec!["localhost".into()],
@@ -168,7 +171,7 @@ impl Config {
             },
             listen: Listen {
                 c2s: vec![starttls, direct],
-                http: vec![metrics],
+                http: vec![web, metrics],
             },
             modules: ModulesConfig::zero(),
             ..Self::default()
@@ -326,23 +329,36 @@ impl Config {
             let mut all = own.chain([&self.access]);
             ["all", "none"].contains(&name) || all.any(|rules| rules.contains_key(name))
         };
-        for (index, listener) in self.listen.c2s.iter().enumerate() {
-            if let Some(name) = listener.shaper()
+        let c2s = self.listen.c2s.iter().enumerate();
+        let c2s = c2s.map(|(index, listener)| {
+            let place = format!("listen.c2s[{index}]");
+            (place, listener.shaper(), listener.access.as_str())
+        });
+        let http = self.listen.http.iter().enumerate();
+        let websocket = http.flat_map(|(port, http)| {
+            let handlers = http.handlers.mongoose_websocket_handler.iter().enumerate();
+            handlers.map(move |(index, handler)| {
+                let handlers = format!("listen.http[{port}].handlers");
+                let place = format!("{handlers}.mongoose_websocket_handler[{index}]");
+                (place, handler.shaper(), handler.access.as_str())
+            })
+        });
+        for (place, shaper, rule) in c2s.chain(websocket) {
+            if let Some(name) = shaper
                 && checks.is_sound("shaper")
                 && !self.shaper.contains_key(name)
             {
                 let message = format!("there is no `[shaper.{name}]`");
                 let known: Vec<&str> = self.shaper.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(name, known);
-                checks.finding(&format!("listen.c2s[{index}].shaper"), message, hint);
+                checks.finding(&format!("{place}.shaper"), message, hint);
             }
-            let rule = listener.access.as_str();
             if checks.is_sound("access") && checks.is_sound("host_config") && !is_rule(rule) {
                 let message =
                     format!("there is no rule `{rule}` in `[access]`: nobody could log in");
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
-                checks.finding(&format!("listen.c2s[{index}].access"), message, hint);
+                checks.finding(&format!("{place}.access"), message, hint);
             }
         }
     }
@@ -378,6 +394,18 @@ impl Config {
                     let message = "clients would send passwords and messages without encryption";
                     let hint = "add `tls = {}`, or say \
                         `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
+                    checks.finding(&path, message, hint);
+                }
+            }
+            for (index, listener) in self.listen.http.iter().enumerate() {
+                let path = format!("listen.http[{index}]");
+                let has_clients = !listener.handlers.mongoose_websocket_handler.is_empty();
+                let is_open = listener.tls.is_none() && !listener.is_local();
+                if has_clients && is_open && checks.is_sound(&path) {
+                    let message = "clients would send passwords and messages without encryption";
+                    let hint = "add `tls = {}`; if a proxy in front of it ends TLS, listen on \
+                        its address only, or say `i_know_unsafe = [\"c2s_without_tls\"]` in \
+                        `[general]`";
                     checks.finding(&path, message, hint);
                 }
             }

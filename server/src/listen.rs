@@ -97,6 +97,13 @@ impl OpenPlace {
             gauge: gauge.clone(),
         })
     }
+
+    /// The same place, shown by another gauge from now on.
+    fn shown_by(mut self, gauge: &Gauge) -> Self {
+        gauge.inc();
+        std::mem::replace(&mut self.gauge, gauge.clone()).dec();
+        self
+    }
 }
 
 impl Drop for OpenPlace {
@@ -136,22 +143,29 @@ impl Accepted {
 
 /// One connection from accept to end.
 fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> ConnectionTask<OpenPlace> {
-    ConnectionTask::new(Box::pin(negotiated(accepted, router)), place)
-}
-
-/// A connection from accept to its session, if it gets that far.
-async fn negotiated(accepted: Accepted, router: Arc<Router>) -> Option<Box<Session>> {
-    let mut conn = match accepted.into_connection(router) {
-        Ok(conn) => conn,
-        Err(error) => {
-            debug!(%error, "socket could not be set up");
-            return None;
+    let negotiation = async move {
+        match accepted.into_connection(router) {
+            Ok(conn) => negotiated(conn).await,
+            Err(error) => {
+                debug!(%error, "socket could not be set up");
+                None
+            }
         }
     };
+    ConnectionTask::new(Box::pin(negotiation), place)
+}
+
+/// A client's connection that came by another way, to its end.
+fn connection_task(conn: Connection, place: OpenPlace) -> ConnectionTask<OpenPlace> {
+    ConnectionTask::new(Box::pin(negotiated(conn)), place)
+}
+
+/// A connection from its first byte to its session, if it gets that far.
+async fn negotiated(mut conn: Connection) -> Option<Box<Session>> {
     match negotiate(&mut conn).await {
         Ok(session) => {
             let unparsed = conn.take_unparsed();
-            Box::pin(session.begin(conn.into_reader(), unparsed)).await
+            Box::pin(session.begin(conn.into_intake(), unparsed)).await
         }
         Err(end) => {
             debug!(?end, "connection ended before login");

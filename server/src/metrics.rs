@@ -290,6 +290,10 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
+    /// WebSockets opened by clients.
+    pub websocket_connections_accepted: Counter,
+    /// WebSockets that are open.
+    pub websocket_connections: Gauge,
     /// Logins.
     pub logins: LoginMetrics,
     /// TLS handshakes.
@@ -368,7 +372,21 @@ impl Metrics {
                 "xmpp_c2s_connections_accepted_total",
                 "Connections accepted from clients",
             ),
-            connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
+            connections: gauge(
+                registry,
+                "xmpp_c2s_connections",
+                "Open client connections, those over HTTP excepted",
+            ),
+            websocket_connections_accepted: counter(
+                registry,
+                "xmpp_websocket_connections_accepted_total",
+                "WebSockets opened by clients",
+            ),
+            websocket_connections: gauge(
+                registry,
+                "xmpp_websocket_connections",
+                "Open client connections over WebSocket",
+            ),
             logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
@@ -451,7 +469,7 @@ fn http(registry: &mut Registry) -> HttpMetrics {
         connections: gauge(
             registry,
             "xmpp_http_connections",
-            "Open HTTP connections, upgraded ones included",
+            "Open HTTP connections, those that became WebSockets excepted",
         ),
         responses: ByStatus::register(
             registry,

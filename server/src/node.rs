@@ -200,6 +200,7 @@ impl Node {
             exporter: Arc::new(Exporter::new(registry, readiness.clone())),
             router: &router,
             admission: &admission,
+            tasks: &tasks,
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.

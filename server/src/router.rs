@@ -25,6 +25,7 @@ use crate::auth::throttle::Throttle;
 use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
+use crate::c2s::timing::Timings;
 use crate::cluster::Sessions;
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
@@ -82,6 +83,8 @@ pub struct Router {
     pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
+    /// When quiet clients are taken for gone.
+    pub timings: Timings,
     /// Counters.
     pub metrics: Arc<Metrics>,
     tasks: OnceLock<Tasks>,
@@ -110,6 +113,7 @@ impl Router {
             resumable: Resumable::default(),
             leaving: Leaving::default(),
             throttle: Throttle::default(),
+            timings: Timings::default(),
             metrics,
             tasks: OnceLock::new(),
             settings,

@@ -144,11 +144,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::not_yet(
         "listen.http.handlers",
-        &[
-            "mongoose_bosh_handler",
-            "mongoose_websocket_handler",
-            "mongoose_graphql_handler",
-        ],
+        &["mongoose_bosh_handler", "mongoose_graphql_handler"],
     ),
     Entry::moved(
         "listen.http.handlers",
@@ -158,7 +154,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "listen.http.handlers",
         &["mod_websockets"],
-        "`mongoose_websocket_handler`, which is not supported yet",
+        "`mongoose_websocket_handler`",
     ),
     Entry::removed(
         "listen.http.handlers",
@@ -426,7 +422,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "modules",
         &["mod_websockets"],
-        "`[[listen.http.handlers.mongoose_websocket_handler]]`, which is not supported yet",
+        "`[[listen.http.handlers.mongoose_websocket_handler]]`",
     ),
     Entry::moved(
         "modules",

@@ -44,11 +44,13 @@ use crate::c2s::newcomers::{Newcomer, Whom};
 use crate::metrics::{Metrics, Surface};
 
 pub mod answers;
+pub mod host_meta;
 pub mod pages;
 pub mod routes;
 pub mod stream;
+pub mod websocket;
 
-pub use routes::{HandlerPlan, Route, RoutePlan, Routes};
+pub use routes::{HandlerPlan, Route, RoutePlan, Routes, WebSocketPlan};
 
 use answers::refusal;
 use stream::HttpStream;

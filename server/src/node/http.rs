@@ -2,15 +2,17 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use daemon::Shutdown;
+use daemon::{Shutdown, Tasks};
 use monitoring::Exporter;
 use tokio::net::TcpListener;
 use transport::{ListenOptions, ServerTls};
 
 use super::StartError;
 use crate::c2s::Admission;
+use crate::listen::http::websocket::WebSocketHandler;
 use crate::listen::http::{
-    HandlerPlan, HttpListener, HttpPlan, Port, Route, RoutePlan, Routes, pages,
+    Handler, HandlerPlan, HttpListener, HttpPlan, Port, Route, RoutePlan, Routes, WebSocketPlan,
+    host_meta, pages,
 };
 use crate::router::Router;
 
@@ -22,6 +24,20 @@ pub(super) struct Parts<'a> {
     pub(super) router: &'a Arc<Router>,
     /// Limits of all listeners.
     pub(super) admission: &'a Arc<Admission>,
+    /// Where the tasks of clients run.
+    pub(super) tasks: &'a Tasks,
+}
+
+impl Parts<'_> {
+    fn websocket(&self, plan: WebSocketPlan) -> Arc<dyn Handler> {
+        Arc::new(WebSocketHandler {
+            settings: Arc::new(plan.settings),
+            admission: self.admission.clone(),
+            router: self.router.clone(),
+            tasks: self.tasks.clone(),
+            timing: self.router.timings.add(plan.timing),
+        })
+    }
 }
 
 /// What an HTTP port serves, for the log.
@@ -31,6 +47,8 @@ pub struct Served {
     pub address: SocketAddr,
     /// Metrics, health and readiness.
     pub metrics: bool,
+    /// Clients over WebSocket.
+    pub websocket: bool,
 }
 
 /// A port that is bound and does not accept yet.
@@ -84,13 +102,17 @@ impl Bound {
         Served {
             address: self.address,
             metrics: has(|handler| matches!(handler, HandlerPlan::Prometheus)),
+            websocket: has(|handler| matches!(handler, HandlerPlan::WebSocket(_))),
         }
     }
 
     /// The listener with its handlers.
     fn listener(self, parts: &Parts<'_>) -> HttpListener {
+        let links = self.plan.routes.iter().filter_map(RoutePlan::link);
+        let links = host_meta::routes(links.collect());
         let routes = self.plan.routes.into_iter();
-        let routes = routes.flat_map(|plan| made(plan, parts)).collect();
+        let routes = routes.flat_map(|plan| made(plan, parts));
+        let routes = routes.chain(links).collect();
         HttpListener {
             socket: self.socket,
             port: Arc::new(Port {
@@ -112,7 +134,17 @@ fn made(plan: RoutePlan, parts: &Parts<'_>) -> Vec<Route> {
         path,
         handler,
     } = plan;
+    let one = |handler| {
+        vec![Route {
+            host: host.clone(),
+            path: path.clone(),
+            handler,
+        }]
+    };
     match handler {
-        HandlerPlan::Prometheus => pages::routes(&parts.exporter, host, path).into(),
+        HandlerPlan::Prometheus => {
+            pages::routes(&parts.exporter, host.clone(), path.clone()).into()
+        }
+        HandlerPlan::WebSocket(plan) => one(parts.websocket(*plan)),
     }
 }
