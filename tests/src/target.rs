@@ -47,6 +47,8 @@ pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
+    /// WebSocket without TLS and with it, if the server has it.
+    websocket: Option<[SocketAddr; 2]>,
     running: Running,
     directory: Directory,
 }
@@ -99,9 +101,15 @@ impl Target {
         match security {
             Security::None | Security::StartTls => self.c2s,
             Security::DirectTls => self.c2s_tls,
+            // A scenario over WebSocket is not for peers without one: its clients find nobody there.
+            Security::WebSocket => self.websocket.map_or(NOWHERE, |[plain, _]| plain),
+            Security::SecureWebSocket => self.websocket.map_or(NOWHERE, |[_, tls]| tls),
         }
     }
 }
+
+/// Nobody listens there.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What the server under test is made with.
 #[derive(Clone, Debug, Default)]
@@ -141,6 +149,12 @@ fn meerkat_config(data_dir: &Path, setup: &Setup) -> String {
             "[[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"{mode}\"\n{listener}\n"
         );
     }
+    for tls in ["", "tls = {}\n"] {
+        text += &format!(
+            "[[listen.http]]\nport = 0\nip_address = \"127.0.0.1\"\n{tls}\
+             [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n"
+        );
+    }
     for (module, options) in MODULES {
         let table = format!("[modules.{module}]\n");
         if !setup.config.contains(&table) {
@@ -167,6 +181,10 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
     let [c2s, c2s_tls, c2s_starttls] = node.clients[..] else {
         bail!("the node listens on {:?}", node.clients)
     };
+    let websocket = match node.http[..] {
+        [plain, tls, ..] => Some([plain.address, tls.address]),
+        _ => None,
+    };
     // The test waits for it in `stop`.
     #[allow(clippy::disallowed_methods)]
     let run = tokio::spawn(node.run());
@@ -174,6 +192,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
+        websocket,
         running: Running::Node { shutdown, run },
         directory,
     })
@@ -222,6 +241,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: None,
+        websocket: None,
         running: Running::Process { _process: process },
         directory,
     })

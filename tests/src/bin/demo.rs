@@ -28,6 +28,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 const PORTS: Ports = Ports {
     c2s: 5222,
     tls: 5223,
+    web: 5280,
     metrics: 9091,
 };
 
@@ -69,6 +70,9 @@ struct Flags {
     /// Port for clients with direct TLS, if 5223 is taken.
     #[arg(long, value_name = "PORT")]
     tls_port: Option<u16>,
+    /// Port for web clients, if 5280 is taken.
+    #[arg(long, value_name = "PORT")]
+    web_port: Option<u16>,
     /// Port for metrics, if 9091 is taken.
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
@@ -78,6 +82,7 @@ struct Flags {
 struct Ports {
     c2s: u16,
     tls: u16,
+    web: u16,
     metrics: u16,
 }
 
@@ -159,11 +164,13 @@ fn choose_ports(flags: &Flags) -> Result<Ports> {
     let chosen = Ports {
         c2s: flags.c2s_port.unwrap_or(PORTS.c2s),
         tls: flags.tls_port.unwrap_or(PORTS.tls),
+        web: flags.web_port.unwrap_or(PORTS.web),
         metrics: flags.metrics_port.unwrap_or(PORTS.metrics),
     };
     let named = [
         ("--c2s-port", chosen.c2s),
         ("--tls-port", chosen.tls),
+        ("--web-port", chosen.web),
         ("--metrics-port", chosen.metrics),
     ];
     let taken: Vec<String> = named
@@ -183,6 +190,7 @@ fn choose_ports(flags: &Flags) -> Result<Ports> {
         return Ok(Ports {
             c2s: free_port()?,
             tls: free_port()?,
+            web: free_port()?,
             metrics: free_port()?,
         });
     }
@@ -384,11 +392,18 @@ impl Node {
 
 /// What a node without configuration has, on other ports.
 fn config(ports: Ports) -> String {
-    let Ports { c2s, tls, metrics } = ports;
+    let Ports {
+        c2s,
+        tls,
+        web,
+        metrics,
+    } = ports;
     format!(
         "[general]\nhosts = [\"{DOMAIN}\"]\nloglevel = \"info\"\n\n\
          [[listen.c2s]]\nport = {c2s}\nip_address = \"127.0.0.1\"\ntls.mode = \"starttls\"\n\n\
          [[listen.c2s]]\nport = {tls}\nip_address = \"127.0.0.1\"\ntls.mode = \"tls\"\n\n\
+         [[listen.http]]\nport = {web}\nip_address = \"127.0.0.1\"\n\n\
+         [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n\n\
          [[listen.http]]\nport = {metrics}\nip_address = \"127.0.0.1\"\n\n\
          [[listen.http.handlers.mongoose_prometheus_handler]]\nhost = \"_\"\npath = \"/metrics\"\n\n\
          [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n[modules.mod_ping]\n\
@@ -405,6 +420,7 @@ async fn check(node: &Node) -> Result<()> {
     };
     let [romeo, juliet] = ACCOUNTS.map(account);
     let juliet_jid = juliet.bare();
+    let third = juliet.clone();
     let (c2s, tls) = (node.address(node.ports.c2s), node.address(node.ports.tls));
     let mut sender = Box::pin(Client::connect(
         c2s,
@@ -449,16 +465,43 @@ async fn check(node: &Node) -> Result<()> {
         "the metrics do not show two sessions:\n{}",
         metrics.body
     );
+    let web = node.address(node.ports.web);
+    let mut browser = Box::pin(Client::connect(
+        web,
+        third,
+        Some("web"),
+        Security::WebSocket,
+    ))
+    .await?;
+    let (jid, text) = (browser.jid().to_owned(), "A thousand times good night!");
+    sender
+        .send(&format!(
+            "<message to='{jid}' type='chat'><body>{text}</body></message>"
+        ))
+        .await?;
+    let message = browser.next_element().await?;
+    let body = message.child("body", ns::CLIENT);
+    ensure!(
+        body.is_some_and(|body| body.text() == text),
+        "expected the message over WebSocket, got {}",
+        message.to_xml()
+    );
+    browser.disconnect().await?;
     sender.disconnect().await?;
     receiver.disconnect().await?;
     println!(
-        "two clients logged in, one over STARTTLS, one over direct TLS, and a message went from one to the other"
+        "three clients logged in, over STARTTLS, direct TLS and WebSocket, and messages went from one to the others"
     );
     Ok(())
 }
 
 fn page(node: &Node, binaries: &Path) -> Result<String> {
-    let Ports { c2s, tls, metrics } = node.ports;
+    let Ports {
+        c2s,
+        tls,
+        web,
+        metrics,
+    } = node.ports;
     let [(romeo, romeo_password), (juliet, juliet_password)] = ACCOUNTS;
     let data_dir = node.data_dir.display();
     let control = binaries.join("meerkatctl");
@@ -482,6 +525,7 @@ Meerkat is running on this machine.
 
   Clients      127.0.0.1:{c2s}   STARTTLS
                127.0.0.1:{tls}   TLS from the first byte (XEP-0368)
+               ws://127.0.0.1:{web}/ws-xmpp   WebSocket, for clients in a browser
 
   Certificate  {certificate}, made by the node itself, so each client has to be told to trust it
                SHA-256  {sha256}
