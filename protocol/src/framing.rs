@@ -233,7 +233,7 @@ mod tests {
     fn the_end_is_the_one_that_clients_compare() {
         let mut out = Vec::new();
         Framing::WebSocket.end(&mut out, 1_000);
-        let mut expected = vec![0x81, FRAMED_END.len() as u8];
+        let mut expected = vec![0x81, u8::try_from(FRAMED_END.len()).unwrap()];
         expected.extend_from_slice(FRAMED_END);
         expected.extend_from_slice(&[0x88, 2, 0x03, 0xe8]);
         assert_eq!(out, expected);

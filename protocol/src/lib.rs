@@ -4,11 +4,14 @@
 //! the router carries.
 #![deny(missing_docs)]
 
+pub mod bosh;
+pub mod caps;
 pub mod element;
 pub mod error;
 pub mod framing;
 pub mod jid;
 pub mod ns;
+pub mod proxy;
 pub mod sasl;
 pub mod stanza;
 pub mod stream;

@@ -295,7 +295,7 @@ impl FrameReader {
     fn text<'i>(&mut self, frame: Frame, input: &mut &'i mut [u8]) -> Option<Part<'i>> {
         let (bytes, rest) = unmasked(frame, input);
         let message = self.held.as_ref().and_then(|held| held.message);
-        let mut message = message.unwrap_or(Message {
+        let mut message = message.unwrap_or_else(|| Message {
             bytes: frame.left,
             frames: 1,
             ..Message::default()
@@ -378,7 +378,7 @@ fn unmasked<'i>(frame: Frame, input: &mut &'i mut [u8]) -> (&'i [u8], Option<Fra
         return (bytes, None);
     }
     let mut mask = frame.mask;
-    mask.rotate_left(count % frame.mask.len());
+    mask.rotate_left(count & 3);
     let left = frame.left.saturating_sub(count as u64);
     (
         bytes,

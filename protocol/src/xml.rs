@@ -22,6 +22,7 @@ mod server_owned;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests;
 mod tree;
+mod wrapper;
 
 pub use characters::{Place, escape, is_writable};
 pub use frame::{Frame, Refused, Stamp};
@@ -30,6 +31,7 @@ pub(crate) use characters::{Sink, attribute_value, escape_to, escaped};
 pub(crate) use context::is_language;
 pub(crate) use pass::{Outside, Span};
 pub(crate) use tree::build;
+pub(crate) use wrapper::read_wrapper;
 
 use characters::is_space;
 use context::Context;
@@ -505,9 +507,11 @@ impl StreamReader {
             },
             State::Prolog => Level::Prolog {
                 allows_declaration: false,
+                allows_empty: false,
             },
             _ => Level::Prolog {
                 allows_declaration: true,
+                allows_empty: false,
             },
         }
     }

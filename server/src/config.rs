@@ -1,10 +1,9 @@
 //! The configuration file as a whole. Each part of it is a struct that lives beside the code it is for.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use daemon::config::{Check, Checks, EXIT_CONFIG, Findings, Seconds};
+use daemon::config::{Check, Checks, Findings, Review, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,8 @@ use crate::access::{AccessConfig, AclConfig, ShaperConfig, merge_access, merge_a
 use crate::auth::config::{Auth, Method};
 use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
-    C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode, WebSocketHandler,
+    BoshHandler, C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
+    WebSocketHandler,
 };
 use crate::modules::{ModulesConfig, needs};
 use crate::services::Services;
@@ -133,6 +133,11 @@ impl Config {
         daemon::config::load(path, &CATALOGUE)
     }
 
+    /// Reads the file at `path` with what stops no start, and runs `rules` for what depends on the machine.
+    pub fn review(path: &Path, rules: impl FnOnce(&Self, &mut Checks<'_>)) -> Review<Self> {
+        daemon::config::review(path, &CATALOGUE, rules)
+    }
+
     /// Reads a configuration from `text`; `file_name` is what the findings call it. Files that it names are
     /// not looked at.
     ///
@@ -162,6 +167,10 @@ impl Config {
         }];
         let mut web = HttpListener::new(5280);
         web.ip_address = Some(LOOPBACK);
+        web.handlers.mongoose_bosh_handler = vec![BoshHandler {
+            host: "_".into(),
+            path: "/http-bind".into(),
+        }];
         web.handlers.mongoose_websocket_handler = vec![WebSocketHandler::new("/ws-xmpp")];
         Self {
             general: General {
@@ -220,18 +229,6 @@ impl HostConfig {
     /// The host type, by whichever word it is given.
     pub fn name(&self) -> Option<&str> {
         self.host_type.as_deref().or(self.host.as_deref())
-    }
-}
-
-/// Reads the file at `path` and says what is wrong with it, for `meerkat --check-config`: the text, and 0 or
-/// `EX_CONFIG`.
-pub fn check_report(path: &Path) -> (String, ExitCode) {
-    match Config::load(path) {
-        Ok(_) => (
-            format!("{}: no findings\n", path.display()),
-            ExitCode::SUCCESS,
-        ),
-        Err(findings) => (findings.to_string(), ExitCode::from(EXIT_CONFIG)),
     }
 }
 
@@ -361,6 +358,18 @@ impl Config {
                 checks.finding(&format!("{place}.access"), message, hint);
             }
         }
+        let bosh = self.services.service_bosh.as_ref();
+        let host_types = bosh.and_then(|bosh| bosh.host_types.as_ref());
+        for (index, name) in host_types.into_iter().flatten().enumerate() {
+            let path = format!("services.service_bosh.host_types[{index}]");
+            if checks.is_sound(&path)
+                && checks.is_sound("general.hosts")
+                && !self.general.hosts.contains(name)
+            {
+                let message = format!("{name:?} is not one of `general.hosts`");
+                checks.finding(&path, message, "add it there");
+            }
+        }
     }
 
     /// Modules that cannot run together, or not without a service.
@@ -390,7 +399,17 @@ impl Config {
         if !is_known(Unsafe::C2sWithoutTls) {
             for (index, listener) in self.listen.c2s.iter().enumerate() {
                 let path = format!("listen.c2s[{index}]");
-                if listener.tls.is_none() && !listener.is_local() && checks.is_sound(&path) {
+                let is_open = listener.tls.is_none() && !listener.is_local();
+                if is_open && listener.tls_at_balancer && checks.is_sound(&path) {
+                    if !listener.proxy_protocol {
+                        let message = "whoever reaches this port without the balancer \
+                            would send passwords and messages without encryption";
+                        let hint = "add `proxy_protocol = true`, which only the balancer's \
+                            networks may use, or say \
+                            `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
+                        checks.finding(&format!("{path}.tls_at_balancer"), message, hint);
+                    }
+                } else if is_open && checks.is_sound(&path) {
                     let message = "clients would send passwords and messages without encryption";
                     let hint = "add `tls = {}`, or say \
                         `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
@@ -399,12 +418,15 @@ impl Config {
             }
             for (index, listener) in self.listen.http.iter().enumerate() {
                 let path = format!("listen.http[{index}]");
-                let has_clients = !listener.handlers.mongoose_websocket_handler.is_empty();
+                let handlers = &listener.handlers;
+                let has_clients = !handlers.mongoose_websocket_handler.is_empty()
+                    || !handlers.mongoose_bosh_handler.is_empty();
                 let is_open = listener.tls.is_none() && !listener.is_local();
-                if has_clients && is_open && checks.is_sound(&path) {
+                let is_announced = listener.tls_at_balancer && listener.proxy_protocol;
+                if has_clients && is_open && !is_announced && checks.is_sound(&path) {
                     let message = "clients would send passwords and messages without encryption";
-                    let hint = "add `tls = {}`; if a proxy in front of it ends TLS, listen on \
-                        its address only, or say `i_know_unsafe = [\"c2s_without_tls\"]` in \
+                    let hint = "add `tls = {}`; if a balancer in front of it ends TLS, add \
+                        `tls_at_balancer = true` and `proxy_protocol = true`, or say `i_know_unsafe = [\"c2s_without_tls\"]` in \
                         `[general]`";
                     checks.finding(&path, message, hint);
                 }

@@ -2,10 +2,12 @@
 //!
 //! Handles of all label values are made once, so that counting is one atomic addition. Label values come from closed
 //! sets: conditions, kinds, reasons, names of hooks, queries and modules; never an address or a domain.
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use daemon::checks::{self, Disk};
 use hashbrown::HashMap;
 use monitoring::Registry;
 use prometheus_client::metrics::counter::Counter;
@@ -79,6 +81,12 @@ impl ByResult {
 pub struct ByReason(Family<Labels, Counter>);
 
 impl ByReason {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["reason"], family.clone());
+        Self(family)
+    }
+
     /// The counter of one reason.
     pub fn of(&self, reason: &'static str) -> Counter {
         self.0.get_or_create(&[("reason", reason)]).clone()
@@ -190,6 +198,10 @@ pub struct LoginMetrics {
     pub guesses_refused: Counter,
     /// Logins refused since too many passwords waited to be hashed.
     pub hashes_refused: Counter,
+    /// Accounts made by those who have them.
+    pub registered: Counter,
+    /// Requests for an account that were refused.
+    pub registrations_refused: Counter,
 }
 
 /// Counters of unsettled stanzas and slow readers.
@@ -216,6 +228,41 @@ pub struct HttpMetrics {
     pub connections: Gauge,
     /// Answers.
     pub responses: ByStatus,
+}
+
+/// Counters of BOSH.
+#[derive(Clone, Debug)]
+pub struct BoshMetrics {
+    /// Sessions whose stream is open.
+    pub sessions: Gauge,
+    /// Requests by what became of them.
+    pub requests: BoshRequests,
+    /// Requests that ended a session or found none, by condition.
+    pub refusals: ByCondition,
+}
+
+/// A counter per outcome of a request.
+#[derive(Clone, Debug)]
+pub struct BoshRequests {
+    /// Answered.
+    pub answered: Counter,
+    /// Answered as before.
+    pub repeated: Counter,
+    /// The same request came once more before its answer.
+    pub replaced: Counter,
+    /// Answered with the end of the session.
+    pub refused: Counter,
+}
+
+/// A counter per closed word of an error.
+#[derive(Clone, Debug)]
+pub struct ByCondition(Family<Labels, Counter>);
+
+impl ByCondition {
+    /// The counter of one condition.
+    pub fn of(&self, condition: &'static str) -> Counter {
+        self.0.get_or_create(&[("condition", condition)]).clone()
+    }
 }
 
 /// A counter per class of status codes.
@@ -294,12 +341,16 @@ pub struct Metrics {
     pub websocket_connections_accepted: Counter,
     /// WebSockets that are open.
     pub websocket_connections: Gauge,
+    /// Connections closed before their first byte was used, by why their PROXY header was refused.
+    pub proxy_refused: ByReason,
     /// Logins.
     pub logins: LoginMetrics,
     /// TLS handshakes.
     pub tls_handshakes: ByResult,
     /// HTTP.
     pub http: HttpMetrics,
+    /// BOSH.
+    pub bosh: BoshMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -312,6 +363,8 @@ pub struct Metrics {
     pub certificate_expiry: Gauge,
     /// Files that could not be read again.
     pub reload_failures: ReloadFailures,
+    /// What the machine had too little of at start.
+    pub start_warnings: Gauge,
     rejected: Family<PairLabels, Counter>,
 }
 
@@ -356,7 +409,11 @@ impl Metrics {
                 "xmpp_c2s_sessions_opened_total",
                 "Sessions that began",
             ),
-            sessions_closed: closed(registry),
+            sessions_closed: ByReason::register(
+                registry,
+                "xmpp_c2s_sessions_closed_total",
+                "Sessions that ended, by reason",
+            ),
             sessions_detached: gauge(
                 registry,
                 "xmpp_c2s_sessions_detached",
@@ -387,6 +444,7 @@ impl Metrics {
                 "xmpp_websocket_connections",
                 "Open client connections over WebSocket",
             ),
+            proxy_refused: proxy_refused(registry),
             logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
@@ -394,6 +452,7 @@ impl Metrics {
                 "TLS handshakes of clients",
             ),
             http: http(registry),
+            bosh: bosh(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
@@ -404,6 +463,7 @@ impl Metrics {
                 "Time until the first of our certificates expires; negative if it has",
             ),
             reload_failures: ReloadFailures::register(registry),
+            start_warnings: start_warnings(registry),
             rejected: rejected(registry),
         })
     }
@@ -416,15 +476,20 @@ impl Metrics {
     }
 }
 
-fn closed(registry: &mut Registry) -> ByReason {
-    let family = Family::<Labels, Counter>::default();
-    registry.register(
-        "xmpp_c2s_sessions_closed_total",
-        "Sessions that ended, by reason",
-        &["reason"],
-        family.clone(),
-    );
-    ByReason(family)
+fn proxy_refused(registry: &mut Registry) -> ByReason {
+    ByReason::register(
+        registry,
+        "xmpp_proxy_refused_total",
+        "Connections closed for want of a PROXY header of a trusted network, by reason",
+    )
+}
+
+fn start_warnings(registry: &mut Registry) -> Gauge {
+    gauge(
+        registry,
+        "xmpp_start_warnings",
+        "What the machine had too little of when the node started; the log has it in words",
+    )
 }
 
 fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {
@@ -456,6 +521,16 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
         ),
+        registered: counter(
+            registry,
+            "xmpp_auth_registered_total",
+            "Accounts that people made for themselves",
+        ),
+        registrations_refused: counter(
+            registry,
+            "xmpp_auth_registrations_refused_total",
+            "Requests for an account that were refused",
+        ),
     }
 }
 
@@ -476,6 +551,38 @@ fn http(registry: &mut Registry) -> HttpMetrics {
             "xmpp_http_responses_total",
             "HTTP requests answered, by class of status",
         ),
+    }
+}
+
+fn bosh(registry: &mut Registry) -> BoshMetrics {
+    let requests = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_requests_total",
+        "BOSH requests, by what became of them",
+        &["outcome"],
+        requests.clone(),
+    );
+    let of = |outcome| requests.get_or_create(&[("outcome", outcome)]).clone();
+    let refusals = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_refusals_total",
+        "BOSH requests that ended a session or found none, by condition",
+        &["condition"],
+        refusals.clone(),
+    );
+    BoshMetrics {
+        sessions: gauge(
+            registry,
+            "xmpp_bosh_sessions",
+            "BOSH sessions whose stream is open",
+        ),
+        requests: BoshRequests {
+            answered: of("answered"),
+            repeated: of("repeated"),
+            replaced: of("replaced"),
+            refused: of("refused"),
+        },
+        refusals: ByCondition(refusals),
     }
 }
 
@@ -594,9 +701,49 @@ fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
     })
 }
 
+/// Adds what the disk of the data directory has left. Without an answer of the file system it is not a number.
+pub fn observe_disk(registry: &mut Registry, data_dir: &Path) {
+    let observe = |read: fn(Disk) -> u64| {
+        let path = data_dir.to_owned();
+        // Nobody has so much that the last bits count.
+        move || checks::disk(&path).map_or(f64::NAN, |disk| read(disk) as f64)
+    };
+    registry.observe(
+        "xmpp_data_dir_free_bytes",
+        "Space that is left for the data directory",
+        observe(|disk| disk.free_bytes),
+    );
+    registry.observe(
+        "xmpp_data_dir_free_inodes",
+        "Files that can still be made on the disk of the data directory",
+        observe(|disk| disk.free_inodes),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_space_is_exported() {
+        let mut registry = Registry::new();
+        let directory = tempfile::tempdir().unwrap();
+        observe_disk(&mut registry, directory.path());
+        let text = registry.to_text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("xmpp_data_dir_free_bytes "));
+        let free: f64 = line.unwrap().parse().unwrap();
+        assert!(free > 0.0, "{text}");
+        drop(directory);
+        let mut registry = Registry::new();
+        observe_disk(&mut registry, Path::new("/dev/null/none"));
+        assert!(
+            registry.to_text().contains("xmpp_data_dir_free_bytes NaN"),
+            "{}",
+            registry.to_text()
+        );
+    }
 
     /// `docs/metrics.md` is written from what the node registers.
     #[test]
@@ -605,6 +752,7 @@ mod tests {
         monitoring::register_process(&mut registry, "");
         Metrics::register(&mut registry);
         registry.observe("xmpp_c2s_sessions", "Bound sessions of this node", || 0.0);
+        observe_disk(&mut registry, Path::new("/"));
         let page = registry.to_markdown("meerkat");
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         if std::env::var_os("UPDATE").is_some() {

@@ -14,6 +14,7 @@ use crate::access::AccessRules;
 use crate::api::control;
 use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
+use crate::bosh::{self, Bosh};
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
 use crate::host::config::Acknowledge;
@@ -21,7 +22,7 @@ use crate::host::{Host, Hosts};
 use crate::ledger::{Ledger, Origin};
 use crate::listen::ClientListener;
 use crate::listen::http::HttpPlan;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, observe_disk};
 use crate::modules::{self, Made, ModulesConfig, Start};
 use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
@@ -46,6 +47,8 @@ pub struct NodePlan {
     pub listeners: Vec<ListenerPlan>,
     /// HTTP listeners.
     pub http: Vec<HttpPlan>,
+    /// For those of them that serve BOSH.
+    pub bosh: bosh::Settings,
     /// Host types.
     pub hosts: Vec<HostPlan>,
     /// `general.default_server_domain`.
@@ -56,6 +59,8 @@ pub struct NodePlan {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// `general.registration_timeout`; `None` is no limit.
+    pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -152,6 +157,7 @@ impl Node {
         let mut registry = Registry::new();
         monitoring::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
         let metrics = Metrics::register(&mut registry);
+        observe_disk(&mut registry, &plan.data_dir);
         let readiness = Readiness::starting();
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
@@ -169,6 +175,7 @@ impl Node {
             language: plan.language,
             acknowledge: plan.acknowledge,
             hide_service_name: plan.hide_service_name,
+            registration_pause: plan.registration_pause,
         };
         let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
@@ -201,6 +208,7 @@ impl Node {
             router: &router,
             admission: &admission,
             tasks: &tasks,
+            bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.
@@ -237,6 +245,7 @@ impl Node {
     pub async fn run(self) {
         self.shutdown.cancelled().await;
         daemon::notify::notify_stopping();
+        daemon::notify::extend_timeouts(tokio::time::sleep(self.drain.grace + LATE_GRACE));
         self.readiness.set(State::Draining);
         let deadline = tokio::time::Instant::now() + self.drain.grace;
         drain::sessions(&self.router, &self.drain, &self.shutdown, deadline).await;
@@ -354,6 +363,9 @@ async fn start_hosts(
             access: plan.access,
             stream_features: made.stream_features,
             stream_management: made.stream_management,
+            held_max: made.held_max,
+            registration: made.registration,
+            pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
         });
     }

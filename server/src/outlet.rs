@@ -10,7 +10,7 @@
 //! an outlet.
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI16, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -24,6 +24,10 @@ use transport::{Socket, TlsError, TlsRecords};
 use crate::c2s::resume::{Kept, Managed, NONZAS_BYTES, Settled, Token};
 use crate::ledger::Ledger;
 use crate::receipts::Receipt;
+
+use held::{Held, Offered};
+
+mod held;
 
 /// A session as others see it.
 pub type SessionRef = Arc<Outlet>;
@@ -44,7 +48,7 @@ const UNAVAILABLE: i16 = i16::MIN;
 
 /// Facts of one bit about a session that other tasks read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Flag {
     /// Asked for the roster in this session: gets roster pushes (RFC 6121 section 2.1.6).
     Interested = 1,
@@ -60,10 +64,15 @@ pub enum Flag {
     Carbons = 32,
     /// The account has other sessions. The session table sees to it.
     Accompanied = 64,
+    /// It is known that no list of the account restricts what the session sends and receives (XEP-0016). A session
+    /// begins, and goes on after a resumption, without knowing.
+    Unrestricted = 128,
+    /// Asked for the block list in this session: learns of its changes (XEP-0191).
+    Blocklist = 256,
 }
 
 /// What stays with a session whose connection changes.
-const MOVING_FLAGS: u8 = Flag::Interested as u8 | Flag::Carbons as u8;
+const MOVING_FLAGS: u16 = Flag::Interested as u16 | Flag::Carbons as u16 | Flag::Blocklist as u16;
 
 /// Something the session's own task has to do, before it reads on.
 pub enum Order {
@@ -82,7 +91,7 @@ pub struct Outlet {
     jid: OnceLock<FullJid>,
     ledger: Arc<Ledger>,
     priority: AtomicI16,
-    flags: AtomicU8,
+    flags: AtomicU16,
     /// Seconds of the ledger's clock at the last byte from the client.
     heard_at: AtomicU32,
     /// Seconds of the ledger's clock since when a stanza has been incomplete; 0 if none is.
@@ -149,6 +158,8 @@ struct Rare {
     bytes_more: usize,
     directed: HashSet<Jid>,
     successor: Option<SessionRef>,
+    /// The client is inactive (XEP-0352): what it need not get at once.
+    held: Option<Box<Held>>,
     /// Dropped when the session has ended altogether.
     waiting_for_end: Vec<tokio::sync::oneshot::Sender<()>>,
     /// What waits until a resumption has put its state in place. That happens between two awaits of the task that
@@ -221,7 +232,7 @@ impl Outlet {
             jid: OnceLock::new(),
             ledger,
             priority: AtomicI16::new(UNAVAILABLE),
-            flags: AtomicU8::new(0),
+            flags: AtomicU16::new(0),
             heard_at,
             cut_since: AtomicU32::new(0),
             state: Mutex::new(State {
@@ -320,17 +331,17 @@ impl Outlet {
 
     /// Whether a fact holds.
     pub fn has(&self, flag: Flag) -> bool {
-        self.flags.load(Ordering::Acquire) & flag as u8 != 0
+        self.flags.load(Ordering::Acquire) & flag as u16 != 0
     }
 
     /// Notes that a fact holds; returns whether it held before.
     pub fn set(&self, flag: Flag) -> bool {
-        self.flags.fetch_or(flag as u8, Ordering::AcqRel) & flag as u8 != 0
+        self.flags.fetch_or(flag as u16, Ordering::AcqRel) & flag as u16 != 0
     }
 
     /// Notes that a fact holds no longer.
     pub fn clear(&self, flag: Flag) {
-        self.flags.fetch_and(!(flag as u8), Ordering::AcqRel);
+        self.flags.fetch_and(!(flag as u16), Ordering::AcqRel);
     }
 
     /// Notes a sign of life: whether a stanza is incomplete after it, and whether one was completed by it.
@@ -385,6 +396,13 @@ impl Outlet {
             .rare
             .as_ref()
             .is_some_and(|rare| rare.directed.contains(to))
+    }
+
+    /// All addresses that got directed presence.
+    pub fn directed(&self) -> Vec<Jid> {
+        let state = self.state.lock();
+        let directed = state.rare.as_ref().map(|rare| &rare.directed);
+        directed.map_or_else(Vec::new, |all| all.iter().cloned().collect())
     }
 
     /// All addresses that got directed presence; they are forgotten.
@@ -451,9 +469,75 @@ impl Outlet {
             return Pushed::Taken;
         }
         let waiting = state.waiting_bytes();
-        self.append(&mut state, stanza, token, receipt);
+        if receipt.is_none()
+            && let Some(held) = state.held()
+        {
+            match held.offer(stanza) {
+                Offered::Held => {
+                    drop(state);
+                    // Of no use to anybody later, so nobody waits for it.
+                    batch.settle(token);
+                    return Pushed::Taken;
+                }
+                Offered::Full(stanzas) => {
+                    self.append_held(&mut state, stanzas);
+                    self.after_append(state, waiting, batch);
+                    batch.settle(token);
+                    return Pushed::Taken;
+                }
+                Offered::Passes { first, stanza } => {
+                    self.append_held(&mut state, first);
+                    self.append(&mut state, stanza, token, None);
+                }
+            }
+        } else {
+            self.release(&mut state);
+            self.append(&mut state, stanza, token, receipt);
+        }
         self.after_append(state, waiting, batch);
         Pushed::Taken
+    }
+
+    // ---- client state (XEP-0352)
+
+    /// The client is not looked at: presence and the like may wait, at most `stanzas_max` of it.
+    pub fn set_inactive(&self, stanzas_max: usize) {
+        let mut state = self.state.lock();
+        let held = &mut state.rare().held;
+        held.get_or_insert_with(|| Box::new(Held::new(stanzas_max)));
+    }
+
+    /// The client is looked at again: what has waited goes out.
+    pub fn set_active(self: &Arc<Self>, batch: &mut Batch) {
+        let mut state = self.state.lock();
+        let waiting = state.waiting_bytes();
+        if self.has(Flag::Closed) || !self.release(&mut state) {
+            return;
+        }
+        state.rare().held = None;
+        self.after_append(state, waiting, batch);
+    }
+
+    /// Whether the client has said that it is not looked at.
+    pub fn is_inactive(&self) -> bool {
+        let state = self.state.lock();
+        state.rare.as_ref().is_some_and(|rare| rare.held.is_some())
+    }
+
+    /// Appends what is held back; `false` if the client is active.
+    fn release(self: &Arc<Self>, state: &mut State) -> bool {
+        let Some(held) = state.held() else {
+            return false;
+        };
+        let stanzas = held.take();
+        self.append_held(state, stanzas);
+        true
+    }
+
+    fn append_held(self: &Arc<Self>, state: &mut State, stanzas: Vec<Stanza>) {
+        for stanza in stanzas {
+            self.append(state, stanza, None, None);
+        }
     }
 
     /// Asks the client for an acknowledgement of everything so far, if it manages its stream.
@@ -868,6 +952,19 @@ impl Outlet {
         state.wake();
     }
 
+    /// Takes the order to close that waits, if one does.
+    pub fn take_close(&self) -> Option<(StreamError, &'static str)> {
+        let mut state = self.state.lock();
+        let orders = &mut state.rare.as_mut()?.orders;
+        let index = orders
+            .iter()
+            .position(|order| matches!(order, Order::Close(..)))?;
+        match orders.remove(index) {
+            Some(Order::Close(error, reason)) => Some((error, reason)),
+            _ => None,
+        }
+    }
+
     /// Gives back an order that the session's task has taken and cannot carry out where it stands.
     pub fn order_first(&self, order: Order) {
         self.state.lock().rare().orders.push_front(order);
@@ -1093,10 +1190,13 @@ impl Outlet {
         state.forget_behind();
         let rare = state.rare();
         rare.successor = Some(successor.clone());
-        let (directed, kept) = (
-            std::mem::take(&mut rare.directed),
-            std::mem::take(&mut rare.kept),
-        );
+        let directed = std::mem::take(&mut rare.directed);
+        let mut kept = std::mem::take(&mut rare.kept);
+        // A resumed stream starts active (XEP-0352 section 5.1).
+        let held = rare.held.take();
+        let now = self.ledger.clock.now_ms();
+        let held = held.into_iter().flat_map(|mut held| held.take());
+        kept.extend(held.map(|stanza| Kept::new(stanza, None, now)));
         let orders = std::mem::take(&mut rare.orders);
         let waiting_for_end = std::mem::take(&mut rare.waiting_for_end);
         drop(state);
@@ -1111,7 +1211,7 @@ impl Outlet {
     }
 
     /// Is seen as the session before it is one: nobody may take it for unavailable meanwhile.
-    fn adopt(&self, presence: Option<Arc<Stanza>>, priority: i16, flags: u8) {
+    fn adopt(&self, presence: Option<Arc<Stanza>>, priority: i16, flags: u16) {
         let mut state = self.state.lock();
         state.presence = presence;
         self.priority.store(priority, Ordering::Relaxed);
@@ -1172,8 +1272,11 @@ impl Outlet {
         }
         if let Some(rare) = &mut state.rare {
             all.extend(std::mem::take(&mut rare.kept));
+            let now = self.ledger.clock.now_ms();
+            let held = rare.held.take();
+            let held = held.into_iter().flat_map(|mut held| held.take());
+            all.extend(held.map(|stanza| Kept::new(stanza, None, now)));
             if let Some(waiting) = rare.installing.take() {
-                let now = self.ledger.clock.now_ms();
                 let pushed = waiting.pushed.into_iter();
                 all.extend(pushed.map(|(stanza, token, receipt)| {
                     Kept::new(stanza, token, now).with_receipt(receipt)
@@ -1277,6 +1380,10 @@ impl State {
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(Box::default)
+    }
+
+    fn held(&mut self) -> Option<&mut Held> {
+        self.rare.as_mut()?.held.as_deref_mut()
     }
 
     /// Exact size on an empty outlet, amortised on a filled one.

@@ -165,6 +165,8 @@ pub(crate) fn websocket_plan() -> HttpPlan {
     HttpPlan {
         address: "127.0.0.1:0".parse().unwrap(),
         tls: None,
+        tls_at_balancer: false,
+        proxy_protocol: None,
         connections_max: 1_000,
         routes: vec![RoutePlan {
             host: None,
@@ -178,6 +180,8 @@ fn settings() -> ListenerSettings {
     ListenerSettings {
         tls_mode: TlsMode::None,
         tls: None,
+        tls_at_balancer: false,
+        proxy_protocol: None,
         state_timeout: WAIT_MAX,
         stanza_bytes_max: 65_536,
         access: "all".into(),
@@ -199,11 +203,13 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             settings: settings(),
         }],
         http: Vec::new(),
+        bosh: crate::bosh::Settings::new(&Default::default(), 64 * 1024),
         hosts: vec![host_plan()],
         default_domain: DOMAIN.into(),
         language: "en".into(),
         acknowledge: Acknowledge::Settled,
         hide_service_name: false,
+        registration_pause: None,
         drain: drain::Settings {
             grace: WAIT_MAX,
             sessions_per_sec: 0,
@@ -266,6 +272,9 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         access: plan.access,
         stream_features: Vec::new(),
         stream_management: Some(SETTINGS),
+        held_max: None,
+        registration: None,
+        pings: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
     }
 }

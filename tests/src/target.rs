@@ -47,8 +47,7 @@ pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
-    /// WebSocket without TLS and with it, if the server has it.
-    websocket: Option<[SocketAddr; 2]>,
+    http: Vec<SocketAddr>,
     running: Running,
     directory: Directory,
 }
@@ -87,6 +86,11 @@ impl Target {
         self.c2s_starttls
     }
 
+    /// HTTP ports of the setup's own configuration, in its order.
+    pub fn http(&self) -> &[SocketAddr] {
+        self.http.get(WEBSOCKET_PORTS..).unwrap_or_default()
+    }
+
     /// The self-signed certificate that clients are shown, in PEM.
     pub fn certificate(&self) -> PathBuf {
         let name = match self.running {
@@ -102,11 +106,14 @@ impl Target {
             Security::None | Security::StartTls => self.c2s,
             Security::DirectTls => self.c2s_tls,
             // A scenario over WebSocket is not for peers without one: its clients find nobody there.
-            Security::WebSocket => self.websocket.map_or(NOWHERE, |[plain, _]| plain),
-            Security::SecureWebSocket => self.websocket.map_or(NOWHERE, |[_, tls]| tls),
+            Security::WebSocket => self.http.first().copied().unwrap_or(NOWHERE),
+            Security::SecureWebSocket => self.http.get(1).copied().unwrap_or(NOWHERE),
         }
     }
 }
+
+/// Each node has WebSocket without TLS, and with it; these ports come first.
+const WEBSOCKET_PORTS: usize = 2;
 
 /// Nobody listens there.
 const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
@@ -126,8 +133,12 @@ pub struct Setup {
 const MODULES: &[(&str, &str)] = &[
     ("mod_roster", "versioning = true\n"),
     ("mod_presence", ""),
+    ("mod_privacy", ""),
+    ("mod_blocking", ""),
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
+    ("mod_csi", ""),
+    ("mod_caps", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),
@@ -181,10 +192,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
     let [c2s, c2s_tls, c2s_starttls] = node.clients[..] else {
         bail!("the node listens on {:?}", node.clients)
     };
-    let websocket = match node.http[..] {
-        [plain, tls, ..] => Some([plain.address, tls.address]),
-        _ => None,
-    };
+    let http = node.http.iter().map(|served| served.address).collect();
     // The test waits for it in `stop`.
     #[allow(clippy::disallowed_methods)]
     let run = tokio::spawn(node.run());
@@ -192,7 +200,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
-        websocket,
+        http,
         running: Running::Node { shutdown, run },
         directory,
     })
@@ -241,7 +249,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: None,
-        websocket: None,
+        http: Vec::new(),
         running: Running::Process { _process: process },
         directory,
     })

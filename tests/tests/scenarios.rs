@@ -27,7 +27,7 @@ macro_rules! scenario_files {
 
 scenario_files! {
     streams starttls direct_tls sasl bind resource_conflict session ping version time private last disco addresses messages spoofing routing roster subscriptions presence
-    offline carbons stream_management websocket
+    offline caps carbons csi register stream_management privacy blocking websocket
 }
 
 /// Files that say nothing of the transport: they hold over WebSocket as they do over TCP.
@@ -46,6 +46,10 @@ const OVER_WEBSOCKET: &[&str] = &[
     "presence",
     "offline",
     "carbons",
+    "caps",
+    "csi",
+    "privacy",
+    "blocking",
     "stream_management",
 ];
 

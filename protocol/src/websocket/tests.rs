@@ -63,7 +63,7 @@ fn check(bytes: &[u8], expected: &[Whole]) {
 #[test]
 fn messages_are_whole_in_any_pieces() {
     for length in [0, 1, 7, 8, 9, 125, 126, 127, 0xffff, 0x1_0000] {
-        let text: Vec<u8> = (0..length).map(|index| index as u8).collect();
+        let text: Vec<u8> = (0_u8..=255).cycle().take(length).collect();
         check(&frame(0x81, &text), &[Whole::Text(text)]);
     }
 }

@@ -20,6 +20,7 @@ use crate::auth::mechanisms::{Mechanism, Offer};
 use crate::host::Host;
 
 mod bind;
+mod register;
 mod sasl;
 
 /// A TLS handshake must be finished by then.
@@ -40,9 +41,12 @@ pub(super) struct Negotiation<'a> {
     host: Option<Arc<Host>>,
     header_sent: bool,
     handshake: Option<Handshake>,
+    /// By us, or by a balancer in front.
     encrypted: bool,
     /// Who has logged in.
     account: Option<BareJid>,
+    /// When the last attempt to log in was begun.
+    login_begun: Instant,
     attempts: u32,
     bindings_refused: u32,
     /// Why the attempt fails that is being refused.
@@ -66,7 +70,7 @@ enum Step {
 
 /// Takes a connection to a session. An error has been told to the client already, as far as it can be.
 pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
-    let encrypted = conn.is_encrypted_below;
+    let encrypted = conn.is_encrypted_below || conn.listener.tls_at_balancer;
     let mut negotiation = Negotiation {
         conn,
         host: None,
@@ -74,6 +78,7 @@ pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
         handshake: None,
         encrypted,
         account: None,
+        login_begun: Instant::now(),
         attempts: 0,
         bindings_refused: 0,
         binds_otherwise: false,
@@ -239,6 +244,9 @@ impl Negotiation<'_> {
             }
             out.extend_from_slice(b"</starttls>");
         }
+        if self.registration().is_some() {
+            out.extend_from_slice(b"<register xmlns='http://jabber.org/features/iq-register'/>");
+        }
         let offer = self.offer();
         let mechanisms = self.mechanisms();
         if mechanisms.is_empty() {
@@ -294,6 +302,12 @@ impl Negotiation<'_> {
                     None,
                 ));
                 Ok(Step::Stay)
+            }
+            ("iq", ns::CLIENT) if element.child("query", ns::REGISTER).is_some() => {
+                match self.registration() {
+                    Some(registration) => Box::pin(self.register(&registration, &element)).await,
+                    None => Err(StreamCondition::NotAuthorized.into()),
+                }
             }
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())

@@ -39,6 +39,9 @@ fn examples() -> Vec<(PathBuf, String)> {
         examples.push((path, text));
     }
     assert!(examples.len() >= 4);
+    let packaged = Path::new(ROOT).join("debian/meerkat.toml");
+    let text = fs::read_to_string(&packaged).unwrap();
+    examples.push((packaged, text));
     examples
 }
 
@@ -558,6 +561,55 @@ fn what_is_unsafe_must_be_meant() {
 }
 
 #[test]
+fn a_balancer_in_front_is_said_with_all_that_belongs_to_it() {
+    let text = |lines: &str| {
+        format!("general.hosts = ['a.example']\n[[listen.c2s]]\nport = 5222\n{lines}\n")
+    };
+    let check = |lines: &str, expected: &[&str]| check(&text(lines), expected);
+    let open = "proxy_protocol = true\ntls_at_balancer = true\n";
+    check(
+        &format!("{open}proxy_protocol_networks = ['10.0.0.0/8', '2001:db8::7']"),
+        &[],
+    );
+    check(&format!("{open}ip_address = '127.0.0.1'"), &[]);
+    check(
+        open,
+        &[
+            "4:18: which networks may send PROXY headers is not said: only this machine could connect",
+        ],
+    );
+    check(
+        "tls_at_balancer = true",
+        &[
+            "4:19: whoever reaches this port without the balancer would send passwords and messages \
+           without encryption",
+        ],
+    );
+    check("tls_at_balancer = true\nip_address = '::1'", &[]);
+    check(
+        "tls_at_balancer = true\nip_address = '::1'\ntls = {}",
+        &["4:19: TLS ends either at the balancer or here: `tls` is there too"],
+    );
+    let local = "ip_address = '::1'\nproxy_protocol = true\nproxy_protocol_networks =";
+    check(
+        &format!("{local} []"),
+        &["6:27: no network may send PROXY headers: nobody could connect"],
+    );
+    check(
+        &format!("{local} ['::1', '10.0.0.1/8', 'lb']"),
+        &[
+            "6:35: \"10.0.0.1/8\" is not a network: bits are set behind the length of the network",
+            "6:49: \"lb\" is not a network: \
+             it is not an address with or without a length, as in 10.0.0.0/8",
+        ],
+    );
+    check(
+        "ip_address = '::1'\nproxy_protocol_networks = ['::1']",
+        &["5:27: it says nothing without `proxy_protocol = true`"],
+    );
+}
+
+#[test]
 fn the_database_is_chosen() {
     let config = Config::parse(GENERAL, "f").unwrap();
     let expected = PathBuf::from("meerkat-data/meerkat.db");
@@ -651,42 +703,6 @@ fn methods_are_those_with_a_section_unless_they_are_listed() {
         methods("[auth]\nrdbms = {}\nmethods = ['internal']\n"),
         [Method::Internal]
     );
-}
-
-#[test]
-fn the_check_of_a_file_prints_all_and_says_so_by_its_exit_code() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f.toml");
-    fs::write(&path, "[general]\nhosts = ['a.example']\n").unwrap();
-    let (text, code) = check_report(&path);
-    assert_eq!(text, format!("{}: no findings\n", path.display()));
-    assert_eq!(code, ExitCode::SUCCESS);
-
-    fs::write(&path, "[general]\nhosts = []\nloglevl = 1\n").unwrap();
-    let (text, code) = check_report(&path);
-    assert_eq!(
-        text.lines().filter(|line| line.contains("f.toml:")).count(),
-        2
-    );
-    assert_eq!(code, ExitCode::from(78));
-}
-
-#[test]
-fn a_certificate_that_is_not_there_is_a_finding() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f.toml");
-    let text = format!(
-        "{GENERAL}[[listen.c2s]]\nport = 0\ntls = {{ certfile = '{0}/c', keyfile = '{0}/k' }}\n",
-        directory.path().display()
-    );
-    fs::write(&path, text).unwrap();
-    fs::write(directory.path().join("k"), "").unwrap();
-    let (text, _) = check_report(&path);
-    assert!(
-        text.contains(":4:20: `certfile`: cannot be read: No such file"),
-        "{text}"
-    );
-    assert_eq!(text.lines().count(), 4);
 }
 
 #[test]

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
 use protocol::jid::prepare_domain;
+use protocol::proxy::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use transport::{CertificatePaths, CertificateReview, ProxyProtocol};
 
 use crate::auth::config::Method;
 
@@ -42,7 +44,8 @@ pub struct C2sListener {
     #[serde(default = "C2sListener::default_backlog")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub backlog: u32,
-    /// How many connections this port has at the same time; further ones are closed at once.
+    /// How many connections this port has at the same time; further ones are closed at once. A number of your own is
+    /// held against the limits of the machine at start.
     #[serde(default = "C2sListener::default_max_connections")]
     pub max_connections: OrInfinity<u64>,
     /// The greatest stanza that a client may send. A greater one is answered with `not-allowed`; one of more than twice
@@ -69,6 +72,18 @@ pub struct C2sListener {
     /// Offers the session request of RFC 3921 that old clients insist on.
     #[serde(default = "default_true")]
     pub backwards_compatible_session: bool,
+    /// Each connection begins with a header that tells the client's address (the PROXY protocol, version 1 or 2), as
+    /// a balancer sends it. A connection without one is closed.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The networks that may send such a header, as in `["10.0.0.0/8"]`; connections from elsewhere are closed. By
+    /// default this machine alone. Ours.
+    #[serde(default)]
+    pub proxy_protocol_networks: Option<Vec<String>>,
+    /// A balancer in front ends TLS, so that what comes here without it counts as encrypted. Channel binding is not
+    /// offered then. Ours.
+    #[serde(default)]
+    pub tls_at_balancer: bool,
     /// Lets several sockets listen on the same port (`SO_REUSEPORT`).
     #[serde(default)]
     pub reuse_port: bool,
@@ -192,6 +207,17 @@ pub struct HttpListener {
     /// What is below HTTP.
     #[serde(default)]
     pub transport: HttpTransport,
+    /// Each connection begins with a header that tells the client's address (the PROXY protocol, version 1 or 2), as
+    /// a balancer sends it. A connection without one is closed. Ours.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The networks that may send such a header, as in `["10.0.0.0/8"]`; connections from elsewhere are closed. By
+    /// default this machine alone. Ours.
+    #[serde(default)]
+    pub proxy_protocol_networks: Option<Vec<String>>,
+    /// A balancer in front ends TLS, so that what comes here without it counts as encrypted. Ours.
+    #[serde(default)]
+    pub tls_at_balancer: bool,
     /// Encryption from the first byte (HTTPS); absent means none.
     #[serde(default)]
     pub tls: Option<HttpTls>,
@@ -291,6 +317,8 @@ impl Default for HttpTransport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpHandlers {
+    /// BOSH (XEP-0124), for clients in browsers and behind proxies. `[services.service_bosh]` has its options.
+    pub mongoose_bosh_handler: Vec<BoshHandler>,
     /// Clients over WebSocket (RFC 7395). A port that has them tells of them at `/.well-known/host-meta` and
     /// `/.well-known/host-meta.json` (XEP-0156).
     pub mongoose_websocket_handler: Vec<WebSocketHandler>,
@@ -374,6 +402,16 @@ impl WebSocketHandler {
     }
 }
 
+/// Where BOSH is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BoshHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path, usually `/http-bind`.
+    pub path: String,
+}
+
 /// Where the metrics are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -382,6 +420,13 @@ pub struct PrometheusHandler {
     pub host: String,
     /// The path, usually `/metrics`.
     pub path: String,
+}
+
+impl BoshHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
 }
 
 impl PrometheusHandler {
@@ -445,6 +490,9 @@ const ANY_HOST: &str = "_";
 impl HttpHandlers {
     /// Where each handler is, with its path in the configuration.
     fn places(&self) -> Vec<(String, Place<'_>)> {
+        let bosh = self.mongoose_bosh_handler.iter();
+        let bosh = bosh.map(BoshHandler::place).enumerate();
+        let bosh = bosh.map(|(index, place)| ("mongoose_bosh_handler", index, place));
         let websocket = self.mongoose_websocket_handler.iter();
         let websocket = websocket.map(WebSocketHandler::place).enumerate();
         let websocket =
@@ -453,7 +501,7 @@ impl HttpHandlers {
         let prometheus = prometheus.map(PrometheusHandler::place).enumerate();
         let prometheus =
             prometheus.map(|(index, place)| ("mongoose_prometheus_handler", index, place));
-        websocket
+        bosh.chain(websocket)
             .chain(prometheus)
             .map(|(name, index, place)| (format!("{name}[{index}]"), place))
             .collect()
@@ -480,6 +528,9 @@ impl C2sListener {
             access: Self::default_access(),
             allowed_auth_methods: None,
             backwards_compatible_session: true,
+            proxy_protocol: false,
+            proxy_protocol_networks: None,
+            tls_at_balancer: false,
             reuse_port: false,
             hibernate_after: default_hibernate_after(),
             tls: None,
@@ -499,6 +550,17 @@ impl C2sListener {
     /// The name of the shaper; `None` for `none`.
     pub fn shaper(&self) -> Option<&str> {
         Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
+    }
+
+    /// Who may announce clients' addresses, if anybody does.
+    pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        proxy_protocol(self.proxy_protocol, self.proxy_protocol_networks.as_deref())
+    }
+
+    /// The limit of connections, if it is one that somebody chose.
+    pub fn chosen_connections(&self) -> Option<u64> {
+        let is_chosen = self.max_connections != Self::default_max_connections();
+        self.max_connections.finite().filter(|_| is_chosen)
     }
 
     /// Whether only this machine can reach it.
@@ -551,6 +613,9 @@ impl HttpListener {
             proto: Proto::Tcp,
             hibernate_after: default_hibernate_after(),
             transport: HttpTransport::default(),
+            proxy_protocol: false,
+            proxy_protocol_networks: None,
+            tls_at_balancer: false,
             tls: None,
             handlers: HttpHandlers::default(),
         }
@@ -573,6 +638,18 @@ fn address(address: Option<IpAddr>, version: Option<u8>, port: u16) -> SocketAdd
         _ => Ipv4Addr::UNSPECIFIED.into(),
     };
     SocketAddr::new(address.unwrap_or(any), port)
+}
+
+/// Who may announce clients' addresses on a port, by its options: this machine if no networks are named. What is no
+/// network is nobody's; a checked configuration has none.
+pub fn proxy_protocol(is_expected: bool, networks: Option<&[String]>) -> Option<ProxyProtocol> {
+    is_expected.then(|| match networks {
+        None => ProxyProtocol::new(Network::LOOPBACK),
+        Some(networks) => {
+            let networks = networks.iter().filter_map(|text| text.parse().ok());
+            ProxyProtocol::new(networks.collect::<Vec<Network>>())
+        }
+    })
 }
 
 fn default_num_acceptors() -> u32 {
@@ -620,6 +697,47 @@ impl Check for C2sListener {
             let message = "no connection is allowed on this port";
             checks.finding("max_connections", message, "");
         }
+        let networks = self.proxy_protocol_networks.as_deref();
+        check_proxy_protocol(self.proxy_protocol, networks, self.is_local(), checks);
+        if self.tls_at_balancer && self.tls.is_some() {
+            let message = "TLS ends either at the balancer or here: `tls` is there too";
+            checks.finding("tls_at_balancer", message, "remove one of them");
+        }
+    }
+}
+
+/// Rules of the options `proxy_protocol` and `proxy_protocol_networks` of a port.
+pub fn check_proxy_protocol(
+    is_expected: bool,
+    networks: Option<&[String]>,
+    is_local: bool,
+    checks: &mut Checks<'_>,
+) {
+    const KEY: &str = "proxy_protocol_networks";
+    if !checks.is_sound("proxy_protocol") || !checks.is_sound(KEY) {
+        return;
+    }
+    let Some(networks) = networks else {
+        if is_expected && !is_local && checks.is_sound("ip_address") {
+            let message = "which networks may send PROXY headers is not said: \
+                only this machine could connect";
+            let hint = "add the balancer's, as in `proxy_protocol_networks = [\"10.0.0.0/8\"]`";
+            checks.finding("proxy_protocol", message, hint);
+        }
+        return;
+    };
+    if !is_expected {
+        let message = "it says nothing without `proxy_protocol = true`";
+        checks.finding(KEY, message, "");
+    } else if networks.is_empty() {
+        let message = "no network may send PROXY headers: nobody could connect";
+        checks.finding(KEY, message, "");
+    }
+    for (index, text) in networks.iter().enumerate() {
+        if let Err(error) = text.parse::<Network>() {
+            let message = format!("{text:?} is not a network: {error}");
+            checks.finding(&format!("{KEY}[{index}]"), message, "");
+        }
     }
 }
 
@@ -628,6 +746,12 @@ impl Check for HttpListener {
         check_family(self.ip_address, self.ip_version, checks);
         if let Some(tls) = &self.tls {
             checks.part("tls", tls);
+        }
+        let networks = self.proxy_protocol_networks.as_deref();
+        check_proxy_protocol(self.proxy_protocol, networks, self.is_local(), checks);
+        if self.tls_at_balancer && self.tls.is_some() {
+            let message = "TLS ends either at the balancer or here: `tls` is there too";
+            checks.finding("tls_at_balancer", message, "remove one of them");
         }
         if self.transport.max_connections == OrInfinity::Value(0) {
             let message = "no connection is allowed on this port";
@@ -641,6 +765,10 @@ impl Check for HttpListener {
             checks.finding("", message, hint);
         }
         checks.within("handlers", |checks| {
+            checks.each(
+                "mongoose_bosh_handler",
+                &self.handlers.mongoose_bosh_handler,
+            );
             checks.each(
                 "mongoose_websocket_handler",
                 &self.handlers.mongoose_websocket_handler,
@@ -664,6 +792,12 @@ impl Check for HttpListener {
 impl Check for HttpTls {
     fn check(&self, checks: &mut Checks<'_>) {
         self.files().check(checks);
+    }
+}
+
+impl Check for BoshHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        Place::new(&self.host, &self.path).check(checks);
     }
 }
 
@@ -725,8 +859,7 @@ impl TlsFiles<'_> {
             }
             _ => {}
         }
-        check_file("certfile", self.certfile, checks);
-        check_file("keyfile", self.keyfile, checks);
+        check_pair(self.certfile, self.keyfile, checks);
         if self.versions.is_empty() {
             checks.finding("versions", "no version of TLS is left", "");
         }
@@ -749,13 +882,55 @@ impl Check for DomainCertificate {
             let message = format!("{:?} is not a domain", self.domain);
             checks.finding("domain", message, "");
         }
-        check_file("certfile", Some(&self.certfile), checks);
-        check_file("keyfile", Some(&self.keyfile), checks);
+        let review = check_pair(Some(&self.certfile), Some(&self.keyfile), checks);
+        if review.is_some_and(|review| !review.covers(&self.domain)) {
+            let message = format!("the certificate is not for {:?}", self.domain);
+            checks.warning("certfile", message, "clients will not accept it");
+        }
     }
 }
 
-fn check_file(key: &str, path: Option<&Path>, checks: &mut Checks<'_>) {
-    if let Some(path) = path {
-        checks.file(key, path);
+/// A certificate that ends sooner than this is warned of: who renews by hand needs the time.
+const RENEW_BEFORE: Duration = Duration::from_hours(14 * 24);
+
+/// Reads a certificate and its key as a start does, if both files can be read.
+fn check_pair(
+    cert: Option<&Path>,
+    key: Option<&Path>,
+    checks: &mut Checks<'_>,
+) -> Option<CertificateReview> {
+    let mut is_there =
+        |name: &str, path: Option<&Path>| path.is_some_and(|path| checks.opens(name, path));
+    let (has_cert, has_key) = (is_there("certfile", cert), is_there("keyfile", key));
+    if !has_cert || !has_key {
+        return None;
+    }
+    let paths = CertificatePaths {
+        cert: cert?.to_owned(),
+        key: key?.to_owned(),
+    };
+    let now = SystemTime::now();
+    match CertificateReview::of(&paths, now) {
+        Ok(review) => {
+            let left = review.expiry.duration_since(now).unwrap_or_default();
+            if left < RENEW_BEFORE {
+                let days = left.as_secs() / 86_400;
+                let message = format!("the certificate expires in {days} days");
+                checks.warning("certfile", message, "renew it");
+            }
+            Some(review)
+        }
+        Err(problems) => {
+            for problem in problems {
+                let name = match problem.path == paths.cert {
+                    true => "certfile",
+                    false => "keyfile",
+                };
+                let reason = problem.reason.to_string();
+                let (message, hint) = reason.split_once("; ").unwrap_or((&reason, ""));
+                checks.finding(name, format!("`{name}`: {message}"), hint);
+            }
+            None
+        }
     }
 }

@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use transport::{ListenOptions, ServerTls};
 
 use super::StartError;
+use crate::bosh::{Bosh, BoshHandler};
 use crate::c2s::Admission;
 use crate::listen::http::websocket::WebSocketHandler;
 use crate::listen::http::{
@@ -24,6 +25,8 @@ pub(super) struct Parts<'a> {
     pub(super) router: &'a Arc<Router>,
     /// Limits of all listeners.
     pub(super) admission: &'a Arc<Admission>,
+    /// The sessions of BOSH.
+    pub(super) bosh: &'a Arc<Bosh>,
     /// Where the tasks of clients run.
     pub(super) tasks: &'a Tasks,
 }
@@ -49,6 +52,8 @@ pub struct Served {
     pub metrics: bool,
     /// Clients over WebSocket.
     pub websocket: bool,
+    /// Clients, over BOSH.
+    pub bosh: bool,
 }
 
 /// A port that is bound and does not accept yet.
@@ -80,6 +85,10 @@ pub(super) fn bind(plans: Vec<HttpPlan>) -> Result<Vec<Bound>, StartError> {
 
 /// Makes the handlers and serves until `end` begins. Returns what is served.
 pub(super) fn serve(ports: Vec<Bound>, parts: &Parts<'_>, end: &Shutdown) -> Vec<Served> {
+    if ports.iter().any(|port| port.served().bosh) {
+        let sweep = super::until(end.clone(), parts.bosh.clone().sweep());
+        end.tasks().spawn("bosh_sweep", sweep);
+    }
     let serve = |port: Bound| {
         let served = port.served();
         let listener = port.listener(parts);
@@ -103,6 +112,7 @@ impl Bound {
             address: self.address,
             metrics: has(|handler| matches!(handler, HandlerPlan::Prometheus)),
             websocket: has(|handler| matches!(handler, HandlerPlan::WebSocket(_))),
+            bosh: has(|handler| matches!(handler, HandlerPlan::Bosh)),
         }
     }
 
@@ -117,6 +127,8 @@ impl Bound {
             socket: self.socket,
             port: Arc::new(Port {
                 tls: self.plan.tls,
+                tls_at_balancer: self.plan.tls_at_balancer,
+                proxy_protocol: self.plan.proxy_protocol,
                 connections_max: self.plan.connections_max,
                 routes: Routes::new(routes),
                 admission: parts.admission.clone(),
@@ -142,6 +154,7 @@ fn made(plan: RoutePlan, parts: &Parts<'_>) -> Vec<Route> {
         }]
     };
     match handler {
+        HandlerPlan::Bosh => one(Arc::new(BoshHandler(parts.bosh.clone()))),
         HandlerPlan::Prometheus => {
             pages::routes(&parts.exporter, host.clone(), path.clone()).into()
         }

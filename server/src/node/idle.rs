@@ -1,14 +1,17 @@
 //! The sweep over quiet sessions: one task, no timer per session.
 //!
 //! A session is asked for a sign of life after [`QUIET_SECS`] of silence, by a ping of the WebSocket if it has one, by
-//! `<r/>` if it manages its stream, else by a ping (XEP-0199), and is cut [`ANSWER_SECS`] later; a listener may have other
-//! times ([`crate::c2s::timing`]). A stanza that stays incomplete, and a full outbox that is not
-//! acknowledged, end it sooner.
+//! `<r/>` if it manages its stream, else by a ping (XEP-0199), and is cut [`ANSWER_SECS`] later. A stanza that stays
+//! incomplete, and a full outbox that is not acknowledged, end it sooner. A host may ask sooner by its settings
+//! ([`Pings`]), though not clients that have said that nobody looks at them (XEP-0352): that would wake their radio. A
+//! listener may have times of its own, which count before all others ([`Timing`]).
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{Element, Framing, Stanza, StreamCondition, StreamError, ns};
 
+use crate::c2s::timing::Timing;
+use crate::host::Pings;
 use crate::outlet::{Batch, Flag, Order, SessionRef};
 use crate::router::Router;
 
@@ -51,7 +54,6 @@ fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
         managed.is_overdue(now)
     });
     let overdue = overdue == Some(true);
-    let timing = router.timings.of(session.timing());
     if overdue {
         router.metrics.ledger.outboxes_overrun.inc();
         let error = StreamError::new(StreamCondition::ResourceConstraint)
@@ -62,10 +64,46 @@ fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
             StreamCondition::ConnectionTimeout.into(),
             "slow_stanza",
         ));
-    } else if quiet > timing.gone_secs.unwrap_or(QUIET_SECS + ANSWER_SECS) {
+    }
+    if overdue || cut > STANZA_SECS_MAX {
+        return;
+    }
+    let pings = router.host(session.jid().domain()).and_then(|of| of.pings);
+    let patience = Patience::of(pings.filter(|_| !session.is_inactive()));
+    let patience = patience.with(router.timings.of(session.timing()));
+    if quiet > patience.lost_after {
         session.order(Order::Lost);
-    } else if quiet > timing.ask_secs.unwrap_or(QUIET_SECS) && !session.set(Flag::Asked) {
+    } else if quiet > patience.asked_after && !session.set(Flag::Asked) {
         ask(router, session, batch);
+    }
+}
+
+/// Seconds of silence, and what happens then.
+#[derive(Debug, PartialEq, Eq)]
+struct Patience {
+    asked_after: u32,
+    lost_after: u32,
+}
+
+impl Patience {
+    fn of(pings: Option<Pings>) -> Self {
+        let asked_after = pings.map_or(QUIET_SECS, |pings| pings.interval_secs.min(QUIET_SECS));
+        let lost_after = match pings {
+            Some(pings) if pings.is_lost => asked_after.saturating_add(pings.answer_secs),
+            _ => u32::MAX,
+        };
+        Self {
+            asked_after,
+            lost_after: lost_after.min(QUIET_SECS + ANSWER_SECS),
+        }
+    }
+
+    /// What the client's listener says of it counts before all.
+    fn with(self, timing: Timing) -> Self {
+        Self {
+            asked_after: timing.ask_secs.unwrap_or(self.asked_after),
+            lost_after: timing.gone_secs.unwrap_or(self.lost_after),
+        }
     }
 }
 
@@ -101,7 +139,6 @@ mod tests {
 
     use super::*;
     use crate::c2s::resume::Managed;
-    use crate::c2s::timing::Timing;
     use crate::ledger::Ledger;
     use crate::outlet::Event;
     use crate::router;
@@ -136,6 +173,7 @@ mod tests {
                 language: "en".into(),
                 acknowledge: crate::host::config::Acknowledge::Settled,
                 hide_service_name: false,
+                registration_pause: None,
             };
             let router = Router::new(ledger, metrics, settings);
             // 0 stands for no time at all.
@@ -245,6 +283,31 @@ mod tests {
         let quiet = Quiet::framed(Timing::default()).await;
         assert!(quiet.after(QUIET_SECS + ANSWER_SECS).await.is_none());
         assert!(matches!(quiet.after(1).await, Some(Order::Lost)));
+    }
+
+    #[test]
+    fn a_host_asks_sooner_and_never_later() {
+        let pings = |interval_secs, answer_secs, is_lost| {
+            Some(Pings {
+                interval_secs,
+                answer_secs,
+                is_lost,
+            })
+        };
+        for (pings, asked_after, lost_after) in [
+            (None, 300, 420),
+            (pings(60, 32, true), 60, 92),
+            (pings(60, 32, false), 60, 420),
+            (pings(60, 86_400, true), 60, 420),
+            (pings(86_400, 32, true), 300, 332),
+            (pings(86_400, 32, false), 300, 420),
+        ] {
+            let expected = Patience {
+                asked_after,
+                lost_after,
+            };
+            assert_eq!(Patience::of(pings), expected);
+        }
     }
 
     /// Security case M06.

@@ -10,13 +10,14 @@ use crate::access::{AccessRules, ShaperConfig};
 use crate::auth::config::{Auth, Method as MethodWord};
 use crate::auth::mechanisms::Mechanism;
 use crate::auth::{Method, Settings as AuthSettings};
+use crate::bosh;
 use crate::c2s::ListenerSettings;
 use crate::c2s::config::TlsMode;
 use crate::c2s::timing::Timing;
 use crate::config::{Config, HostSettings};
 use crate::listen::config::{
     C2sListener, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
-    TlsVersion as VersionWord, WebSocketHandler,
+    TlsVersion as VersionWord, WebSocketHandler, proxy_protocol,
 };
 use crate::listen::http::{HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::modules::needs::{self, Clash};
@@ -97,11 +98,19 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
             .iter()
             .map(http)
             .collect::<Result<_, _>>()?,
+        bosh: bosh::Settings::new(
+            &config.services.service_bosh.clone().unwrap_or_default(),
+            BYTES_BEFORE_LOGIN_MAX,
+        ),
         hosts,
         default_domain: domain(config.general.default_domain())?,
         language: config.general.language.as_str().into(),
         acknowledge: config.general.acknowledge,
         hide_service_name: config.general.hide_service_name,
+        registration_pause: match config.general.registration_timeout {
+            OrInfinity::Value(pause) => Some(pause.duration()),
+            OrInfinity::Infinity => None,
+        },
         drain: drain::Settings {
             grace: config.general.shutdown_grace(),
             sessions_per_sec: config.general.shutdown_sessions_per_sec,
@@ -231,6 +240,8 @@ fn client_listener(
         settings: ListenerSettings {
             tls_mode,
             tls,
+            tls_at_balancer: config.tls_at_balancer,
+            proxy_protocol: config.proxy_protocol(),
             state_timeout: config.state_timeout(),
             stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
             access: config.access.as_str().into(),
@@ -268,6 +279,8 @@ fn http_listener(
         handler,
     };
     let connections_max = connections_max(config.transport.max_connections);
+    let bosh = config.handlers.mongoose_bosh_handler.iter();
+    let bosh = bosh.map(|of| route(of.place(), HandlerPlan::Bosh));
     let websocket = config.handlers.mongoose_websocket_handler.iter();
     let websocket = websocket.map(|of| {
         let plan = websocket_plan(of, shapers, connections_max);
@@ -275,10 +288,15 @@ fn http_listener(
     });
     let prometheus = config.handlers.mongoose_prometheus_handler.iter();
     let prometheus = prometheus.map(|of| route(of.place(), HandlerPlan::Prometheus));
-    let routes = websocket.chain(prometheus).collect();
+    let routes = bosh.chain(websocket).chain(prometheus).collect();
     Ok(HttpPlan {
         address: config.address(),
         tls,
+        tls_at_balancer: config.tls_at_balancer,
+        proxy_protocol: proxy_protocol(
+            config.proxy_protocol,
+            config.proxy_protocol_networks.as_deref(),
+        ),
         connections_max,
         routes,
     })
@@ -299,6 +317,8 @@ fn websocket_plan(
             // Below, if at all: the stream has none of its own (RFC 7395 section 3.9).
             tls_mode: TlsMode::None,
             tls: None,
+            tls_at_balancer: false,
+            proxy_protocol: None,
             state_timeout: config.state_timeout(),
             stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
             access: config.access.as_str().into(),

@@ -7,25 +7,24 @@
 //! when that ends goes nowhere else. Copies are not copied, and neither is what is routed once more.
 use protocol::{Element, JidRef, Kind, Stanza, StanzaType, ns};
 
+use super::restrictions::Withheld;
 use super::{Delivery, Route, Router};
 use crate::c2s::resume::Token;
 use crate::outlet::{Batch, Flag, SessionRef};
 
-/// XEP-0334: what the sender wants to be done.
-const HINTS: &str = "urn:xmpp:hints";
 /// XEP-0249: Direct MUC Invitations.
 const INVITATION: &str = "jabber:x:conference";
 /// What people see of a conversation besides its texts: receipts (XEP-0184), chat states (XEP-0085), markers (XEP-0333),
 /// calls (XEP-0353).
 const CONVERSATION: [&str; 4] = [
     "urn:xmpp:receipts",
-    "http://jabber.org/protocol/chatstates",
+    ns::CHAT_STATES,
     "urn:xmpp:chat-markers:0",
     "urn:xmpp:jingle-message:0",
 ];
 /// Without these in its text nothing in a chat message speaks against a copy: namespaces are written out in it, unless
 /// characters of theirs are escaped.
-const SUSPICIOUS: [&str; 4] = [ns::CARBONS, HINTS, ns::MUC_USER, "&#"];
+const SUSPICIOUS: [&str; 4] = [ns::CARBONS, ns::HINTS, ns::MUC_USER, "&#"];
 
 /// Who a message is copied for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,19 +117,24 @@ impl Router {
 
 impl Route {
     /// Copies for the sessions of the receiver that do not get the message itself.
-    pub(super) fn received_copies(&self, delivery: &Delivery, getters: &[SessionRef]) -> Copies {
+    pub(super) fn received_copies(
+        &self,
+        delivery: &Delivery,
+        getters: &[SessionRef],
+        withheld: &Withheld,
+    ) -> Copies {
         let stanza = &delivery.stanza;
         // Whatever has a row has been routed by an earlier run.
         let was_routed = self.is_again || delivery.token.is_some_and(Token::is_of_row);
         let Some(to) = stanza.to().filter(|_| !was_routed) else {
             return Copies::default();
         };
-        let gets_original =
-            |session: &SessionRef| getters.iter().any(|getter| getter.jid() == session.jid());
+        let gets_none = |session: &SessionRef| {
+            let is_getter = |getter: &SessionRef| getter.jid() == session.jid();
+            getters.iter().any(is_getter) || withheld.is_from(session)
+        };
         let account = to.bare_str();
-        let takers = self
-            .router
-            .copy_takers(account, stanza.from(), gets_original);
+        let takers = self.router.copy_takers(account, stanza.from(), gets_none);
         Copies::new(stanza, Side::Received, takers)
     }
 
@@ -179,7 +183,7 @@ fn is_eligible(stanza: &Stanza, side: Side) -> bool {
     }
     let message = stanza.to_element();
     let is_unwanted = message.child("private", ns::CARBONS).is_some()
-        || message.child("no-copy", HINTS).is_some()
+        || message.child("no-copy", ns::HINTS).is_some()
         || message.elements().any(is_wrapper);
     if is_unwanted || (side == Side::Received && is_from_occupant(stanza, &message)) {
         return false;

@@ -403,11 +403,12 @@ fn config(ports: Ports) -> String {
          [[listen.c2s]]\nport = {c2s}\nip_address = \"127.0.0.1\"\ntls.mode = \"starttls\"\n\n\
          [[listen.c2s]]\nport = {tls}\nip_address = \"127.0.0.1\"\ntls.mode = \"tls\"\n\n\
          [[listen.http]]\nport = {web}\nip_address = \"127.0.0.1\"\n\n\
+         [[listen.http.handlers.mongoose_bosh_handler]]\nhost = \"_\"\npath = \"/http-bind\"\n\n\
          [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n\n\
          [[listen.http]]\nport = {metrics}\nip_address = \"127.0.0.1\"\n\n\
          [[listen.http.handlers.mongoose_prometheus_handler]]\nhost = \"_\"\npath = \"/metrics\"\n\n\
          [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n[modules.mod_ping]\n\
-         [modules.mod_version]\n[modules.mod_time]\n[modules.mod_private]\n[modules.mod_last]\n[modules.mod_carboncopy]\n[modules.mod_disco]\n[modules.mod_stream_management]\n"
+         [modules.mod_version]\n[modules.mod_time]\n[modules.mod_private]\n[modules.mod_last]\n[modules.mod_privacy]\n[modules.mod_blocking]\n[modules.mod_carboncopy]\n[modules.mod_csi]\n[modules.mod_caps]\n[modules.mod_disco]\n[modules.mod_stream_management]\n"
     )
 }
 
@@ -526,6 +527,7 @@ Meerkat is running on this machine.
   Clients      127.0.0.1:{c2s}   STARTTLS
                127.0.0.1:{tls}   TLS from the first byte (XEP-0368)
                ws://127.0.0.1:{web}/ws-xmpp   WebSocket, for clients in a browser
+               http://127.0.0.1:{web}/http-bind   BOSH
 
   Certificate  {certificate}, made by the node itself, so each client has to be told to trust it
                SHA-256  {sha256}

@@ -8,6 +8,8 @@ use crate::c2s::timing::Timing;
 
 /// A handler as the configuration has it, to be made by the node.
 pub enum HandlerPlan {
+    /// BOSH.
+    Bosh,
     /// Metrics; and beside them, for any host, health and readiness.
     Prometheus,
     /// Clients over WebSocket.
@@ -27,6 +29,7 @@ impl HandlerPlan {
     fn way(&self) -> Option<Way> {
         match self {
             Self::Prometheus => None,
+            Self::Bosh => Some(Way::Bosh),
             Self::WebSocket(_) => Some(Way::WebSocket),
         }
     }
