@@ -204,6 +204,7 @@ impl Node {
             exporter: Arc::new(Exporter::new(registry, readiness.clone())),
             router: &router,
             admission: &admission,
+            tasks: &tasks,
             bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);

@@ -232,6 +232,9 @@ fn announce(node: &Node, config: &Config) {
     }
     for served in &node.http {
         let address = served.address;
+        if served.websocket {
+            info!(target: LIFECYCLE, %address, "clients over WebSocket are served");
+        }
         if served.metrics {
             info!(target: LIFECYCLE, %address, "metrics are served");
         }

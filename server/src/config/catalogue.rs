@@ -141,10 +141,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "session_tickets",
         ],
     ),
-    Entry::not_yet(
-        "listen.http.handlers",
-        &["mongoose_websocket_handler", "mongoose_graphql_handler"],
-    ),
+    Entry::not_yet("listen.http.handlers", &["mongoose_graphql_handler"]),
     Entry::moved(
         "listen.http.handlers",
         &["mod_bosh"],
@@ -153,7 +150,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "listen.http.handlers",
         &["mod_websockets"],
-        "`mongoose_websocket_handler`, which is not supported yet",
+        "`mongoose_websocket_handler`",
     ),
     Entry::removed(
         "listen.http.handlers",
@@ -399,7 +396,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "modules",
         &["mod_websockets"],
-        "`[[listen.http.handlers.mongoose_websocket_handler]]`, which is not supported yet",
+        "`[[listen.http.handlers.mongoose_websocket_handler]]`",
     ),
     Entry::moved(
         "modules",

@@ -401,6 +401,40 @@ c2s = []
 }
 
 #[test]
+fn websocket_handlers_are_checked() {
+    check(
+        &format!(
+            "{GENERAL}
+[[listen.http]]
+port = 5280
+[[listen.http.handlers.mongoose_websocket_handler]]
+host = '_'
+path = '/ws-xmpp'
+[[listen.http]]
+port = 5281
+ip_address = '127.0.0.1'
+[[listen.http.handlers.mongoose_websocket_handler]]
+host = '_'
+path = '/ws-xmpp'
+timeout = 10
+ping_rate = 999
+shaper = 'none at all'
+access = 'c3s'
+allowed_auth_methods = []
+"
+        ),
+        &[
+            "3:1: clients would send passwords and messages without encryption",
+            "14:11: less than a second is too little",
+            "15:13: less than a second is too little",
+            "16:10: there is no `[shaper.none at all]`",
+            "17:10: there is no rule `c3s` in `[access]`: nobody could log in",
+            "18:24: no method is allowed: nobody could log in on this port",
+        ],
+    );
+}
+
+#[test]
 fn two_listeners_do_not_share_a_port() {
     let text = format!(
         "{GENERAL}[[listen.c2s]]\nport = 5222\nip_address = '127.0.0.1'\n\
