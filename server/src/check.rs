@@ -107,6 +107,7 @@ fn database_dir(pool: &RdbmsPool) -> Option<PathBuf> {
             let file = std::path::absolute(&pool.connection.database).ok()?;
             Some(file.parent()?.to_owned())
         }
+        Driver::Pgsql | Driver::Mysql => None,
     }
 }
 

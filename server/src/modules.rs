@@ -31,6 +31,8 @@ pub mod private;
 pub mod roster;
 pub mod stream_management;
 #[cfg(test)]
+mod takeover;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,6 @@
 use super::*;
-use crate::storage::tests::{check_statements, fetch_raw, on_each_place, open, run_raw};
+use crate::storage::dialect::Dialect;
+use crate::storage::tests::{check_statements, dialect, fetch_raw, on_each_place, open, run_raw};
 use crate::storage::{Cause, Place};
 
 fn account(username: &str, password: &str) -> NewAccount {
@@ -238,7 +239,7 @@ async fn nothing_of_a_removed_account_is_left() {
     let tables = tables_by_account(&db).await;
     assert!(tables.contains(&"rosterusers".to_owned()) && tables.contains(&"users".to_owned()));
     for statement in [REMOVE].into_iter().chain(REMOVE_WHAT_BELONGS_TO_IT) {
-        let table = statement.sql.split(' ').nth(2).unwrap();
+        let table = statement.texts.sqlite.split(' ').nth(2).unwrap();
         assert!(
             tables.contains(&table.to_owned()),
             "{table} has no columns of an account"
@@ -281,19 +282,31 @@ async fn removing_an_account_leaves_others_alone() {
 }
 
 async fn tables_by_account(db: &Db) -> Vec<String> {
-    use sqlx::Row as _;
-    let sql = "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
-               WHERE m.type = 'table' AND c.name IN ('server', 'username') GROUP BY m.name HAVING COUNT(*) = 2";
-    let rows = fetch_raw(db, sql.to_owned()).await;
-    rows.iter().map(|row| row.get(0)).collect()
+    let sql = match dialect(db).await {
+        Dialect::Sqlite => {
+            "SELECT m.name FROM sqlite_schema m JOIN pragma_table_info(m.name) c
+             WHERE m.type = 'table' AND c.name IN ('server', 'username') GROUP BY m.name HAVING COUNT(*) = 2"
+        }
+        Dialect::Postgres => {
+            "SELECT table_name FROM information_schema.columns WHERE table_schema = current_schema()
+             AND column_name IN ('server', 'username') GROUP BY table_name HAVING COUNT(*) = 2"
+        }
+        Dialect::MySql => {
+            "SELECT table_name FROM information_schema.columns WHERE table_schema = DATABASE()
+             AND column_name IN ('server', 'username') GROUP BY table_name HAVING COUNT(*) = 2"
+        }
+    };
+    let rows = fetch_raw(db, sql).await;
+    rows.into_iter()
+        .map(|mut row| row.remove(0).unwrap())
+        .collect()
 }
 
 /// All rows of a table, and those of romeo@localhost.
-async fn count_rows(db: &Db, table: &str) -> (i64, i64) {
-    use sqlx::Row as _;
-    let own = "COALESCE(SUM(server = 'localhost' AND username = 'romeo'), 0)";
-    let rows = fetch_raw(db, format!("SELECT COUNT(*), {own} FROM {table}")).await;
-    (rows[0].get(0), rows[0].get(1))
+async fn count_rows(db: &Db, table: &str) -> (usize, usize) {
+    let rows = fetch_raw(db, format!("SELECT server, username FROM {table}")).await;
+    let own = [Some("localhost".to_owned()), Some("romeo".to_owned())];
+    (rows.len(), rows.iter().filter(|row| **row == own).count())
 }
 
 /// A session that logs in holds the future of its look-up.
