@@ -5,6 +5,8 @@
 )]
 
 #[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;

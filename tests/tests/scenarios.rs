@@ -50,6 +50,11 @@ fn every_file_of_scenarios_is_played() {
 }
 
 async fn play_file(name: &str) {
+    play_file_on(name, &String::new).await;
+}
+
+/// Plays a file with more configuration for each scenario.
+pub(crate) async fn play_file_on(name: &str, config: &(dyn Fn() -> String + Sync)) {
     let path = directory().join(format!("{name}.txt"));
     let text =
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
@@ -70,7 +75,7 @@ async fn play_file(name: &str) {
         {
             continue;
         }
-        if let Err(error) = play(peer, scenario).await {
+        if let Err(error) = play(peer, scenario, &config()).await {
             failures.push(format!(
                 "{name}.txt:{}: {}\n{error:#}",
                 scenario.line, scenario.name
@@ -80,7 +85,7 @@ async fn play_file(name: &str) {
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
 }
 
-async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
+async fn play(peer: Peer, scenario: &Scenario, config: &str) -> anyhow::Result<()> {
     let mut accounts: Vec<Account> = Vec::new();
     for client in scenario
         .clients
@@ -96,7 +101,7 @@ async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
     }
     let setup = Setup {
         accounts,
-        config: scenario.config.clone(),
+        config: format!("{}\n{config}", scenario.config),
         listener: scenario.listener.clone(),
     };
     let target = Target::start(peer, setup).await?;
