@@ -242,6 +242,9 @@ fn announce(node: &Node, config: &Config) {
         if served.metrics {
             info!(target: LIFECYCLE, %address, "metrics are served");
         }
+        if served.bosh {
+            info!(target: LIFECYCLE, %address, "BOSH is served");
+        }
     }
     if node.clients.is_empty() {
         error!("no listener for clients is configured");

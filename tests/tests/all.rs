@@ -5,6 +5,7 @@
 )]
 
 #[cfg(test)]
+mod bosh;
 mod databases;
 #[cfg(test)]
 mod delivery;
@@ -14,6 +15,8 @@ mod docs;
 mod interop;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod payloads;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]

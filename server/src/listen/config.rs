@@ -306,8 +306,20 @@ impl Default for HttpTransport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpHandlers {
+    /// BOSH (XEP-0124), for clients in browsers and behind proxies. `[services.service_bosh]` has its options.
+    pub mongoose_bosh_handler: Vec<BoshHandler>,
     /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
+}
+
+/// Where BOSH is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BoshHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path, usually `/http-bind`.
+    pub path: String,
 }
 
 /// Where the metrics are.
@@ -374,13 +386,17 @@ const ANY_HOST: &str = "_";
 impl HttpHandlers {
     /// Where each handler is, with its path in the configuration.
     fn places(&self) -> Vec<(String, Place<'_>)> {
+        let bosh = self.mongoose_bosh_handler.iter().enumerate();
+        let bosh = bosh.map(|(index, of)| {
+            let place = Place::new(&of.host, &of.path);
+            (format!("mongoose_bosh_handler[{index}]"), place)
+        });
         let prometheus = self.mongoose_prometheus_handler.iter().enumerate();
-        prometheus
-            .map(|(index, of)| {
-                let place = Place::new(&of.host, &of.path);
-                (format!("mongoose_prometheus_handler[{index}]"), place)
-            })
-            .collect()
+        let prometheus = prometheus.map(|(index, of)| {
+            let place = Place::new(&of.host, &of.path);
+            (format!("mongoose_prometheus_handler[{index}]"), place)
+        });
+        bosh.chain(prometheus).collect()
     }
 }
 
@@ -631,6 +647,10 @@ impl Check for HttpListener {
         }
         checks.within("handlers", |checks| {
             checks.each(
+                "mongoose_bosh_handler",
+                &self.handlers.mongoose_bosh_handler,
+            );
+            checks.each(
                 "mongoose_prometheus_handler",
                 &self.handlers.mongoose_prometheus_handler,
             );
@@ -649,6 +669,12 @@ impl Check for HttpListener {
 impl Check for HttpTls {
     fn check(&self, checks: &mut Checks<'_>) {
         self.files().check(checks);
+    }
+}
+
+impl Check for BoshHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        Place::new(&self.host, &self.path).check(checks);
     }
 }
 

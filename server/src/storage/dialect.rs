@@ -109,4 +109,5 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!(5, "0005_secrets", "secrets"),
     migration!(6, "0006_private", "private"),
     migration!(7, "0007_last", "last"),
+    migration!(8, "0008_privacy", "privacy"),
 ];

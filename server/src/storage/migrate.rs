@@ -55,6 +55,23 @@ const TAKEN_OVER: &[(&str, &[&str])] = &[
         &["server", "username", "namespace", "data"],
     ),
     ("last", &["server", "username", "seconds", "state"]),
+    ("privacy_default_list", &["server", "username", "name"]),
+    ("privacy_list", &["server", "username", "name", "id"]),
+    (
+        "privacy_list_data",
+        &[
+            "id",
+            "t",
+            "value",
+            "action",
+            "ord",
+            "match_all",
+            "match_iq",
+            "match_message",
+            "match_presence_in",
+            "match_presence_out",
+        ],
+    ),
 ];
 
 /// Applies one step of those `known`, unless it was applied before.
