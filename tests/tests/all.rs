@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod bosh;
+#[cfg(test)]
 mod databases;
 #[cfg(test)]
 mod delivery;
