@@ -19,14 +19,13 @@ use crate::scenarios::play_file_on;
 
 /// Scenarios whose answers come from the database.
 const FILES: &[&str] = &[
-    "sasl",
     "roster",
     "subscriptions",
-    "presence",
     "offline",
     "private",
     "last",
-    "stream_management",
+    "privacy",
+    "blocking",
 ];
 
 /// A server: what the configuration calls it, and how an administrator reaches it.

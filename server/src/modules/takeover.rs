@@ -5,6 +5,7 @@ use protocol::sasl::{PassDetails, ScramHash};
 
 use super::last::store::LastStore;
 use super::offline::store::{NewMessage, OfflineStore, Pushed, Quota};
+use super::privacy::store::PrivacyStore;
 use super::private::store::{self as private, PrivateStore};
 use super::roster::store::{Edit, RosterStore};
 use crate::storage::accounts::AccountStore;
@@ -34,6 +35,14 @@ const POSTGRES: &str = "
     CREATE TABLE private_storage (server varchar(250) NOT NULL, username varchar(250) NOT NULL,
         namespace varchar(250) NOT NULL, data text NOT NULL, created_at timestamp NOT NULL DEFAULT now(),
         PRIMARY KEY (server, username, namespace));
+    CREATE TABLE privacy_default_list (server varchar(250), username varchar(250), name text NOT NULL,
+        PRIMARY KEY (server, username));
+    CREATE TABLE privacy_list (server varchar(250) NOT NULL, username varchar(250) NOT NULL, name text NOT NULL,
+        id serial UNIQUE, created_at timestamp NOT NULL DEFAULT now(), PRIMARY KEY (server, username, name));
+    CREATE TABLE privacy_list_data (id bigint REFERENCES privacy_list (id) ON DELETE CASCADE, t char(1) NOT NULL,
+        value text NOT NULL, action char(1) NOT NULL, ord integer NOT NULL, match_all boolean NOT NULL,
+        match_iq boolean NOT NULL, match_message boolean NOT NULL, match_presence_in boolean NOT NULL,
+        match_presence_out boolean NOT NULL, PRIMARY KEY (id, ord));
     CREATE TABLE mongoose_cluster_id (k varchar(50) PRIMARY KEY, v text);
 ";
 
@@ -63,10 +72,20 @@ const MYSQL: &str = "
         namespace varchar(250) NOT NULL, data text NOT NULL,
         created_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (server, username, namespace))
         CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC;
+    CREATE TABLE privacy_default_list (server varchar(250) NOT NULL, username varchar(250) NOT NULL,
+        name varchar(250) NOT NULL, PRIMARY KEY (server, username)) CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC;
+    CREATE TABLE privacy_list (server varchar(250) NOT NULL, username varchar(250) NOT NULL,
+        name varchar(250) NOT NULL, id bigint unsigned NOT NULL AUTO_INCREMENT UNIQUE,
+        created_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP, PRIMARY KEY (server, username(75), name(75)))
+        CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC;
+    CREATE TABLE privacy_list_data (id bigint, t char(1) NOT NULL, value text NOT NULL, action char(1) NOT NULL,
+        ord int NOT NULL, match_all boolean NOT NULL, match_iq boolean NOT NULL, match_message boolean NOT NULL,
+        match_presence_in boolean NOT NULL, match_presence_out boolean NOT NULL, PRIMARY KEY (id, ord))
+        CHARACTER SET utf8mb4 ROW_FORMAT=DYNAMIC;
     CREATE TABLE mongoose_cluster_id (k varchar(50) PRIMARY KEY, v text);
 ";
 
-const TABLES: [&str; 8] = [
+const TABLES: [&str; 11] = [
     "users",
     "last",
     "rosterusers",
@@ -74,6 +93,9 @@ const TABLES: [&str; 8] = [
     "roster_version",
     "offline_message",
     "private_storage",
+    "privacy_default_list",
+    "privacy_list",
+    "privacy_list_data",
     "mongoose_cluster_id",
 ];
 
@@ -106,6 +128,10 @@ async fn make(database: &Database) {
                  VALUES (1650000000000000, NULL, 'localhost', 'juliet', 'romeo@localhost/x', '{}', {term});
              INSERT INTO private_storage (server, username, namespace, data) VALUES
                  ('localhost', 'juliet', 'storage:bookmarks', '<storage xmlns=\"storage:bookmarks\"/>');
+             INSERT INTO privacy_default_list VALUES ('localhost', 'juliet', 'blocked');
+             INSERT INTO privacy_list (server, username, name, id) VALUES ('localhost', 'juliet', 'blocked', 7);
+             INSERT INTO privacy_list_data VALUES
+                 (7, 'j', 'paris@localhost', 'b', 1, TRUE, FALSE, FALSE, FALSE, FALSE);
              INSERT INTO mongoose_cluster_id VALUES ('cluster_id', 'an id')",
             MESSAGE.replace('\'', "\"")
         ))
@@ -140,64 +166,81 @@ async fn what_mongooseim_left_is_kept_and_read() {
         db.migrate().await.unwrap();
         assert_eq!(rows_of_mongooseim(&db).await, before);
 
-        let accounts = AccountStore::new(db.clone());
-        let found = accounts
-            .credentials("juliet", "localhost")
-            .await
-            .unwrap()
-            .unwrap();
-        let keys = PassDetails::parse(&found.pass_details.unwrap()).unwrap();
-        assert!(keys.verify_password("secret") && !keys.verify_password("guess"));
-        let found = accounts
-            .credentials("romeo", "localhost")
-            .await
-            .unwrap()
-            .unwrap();
-        assert_eq!(
-            (found.password.as_str(), found.pass_details),
-            ("montague", None)
-        );
-        assert_eq!(
-            accounts.list("localhost", 10, 0).await.unwrap(),
-            ["juliet", "romeo"]
-        );
-
-        let roster = RosterStore::new(db.clone()).load(&juliet()).await.unwrap();
-        assert_eq!(roster.version, "theirs");
-        let names: Vec<_> = roster
-            .items
-            .iter()
-            .map(|item| {
-                (
-                    item.jid.as_str(),
-                    item.name.as_str(),
-                    item.groups.join(" "),
-                    item.contact.listed,
-                )
-            })
-            .collect();
-        let expected = [
-            ("romeo@localhost", "Romeo", "Friends".to_owned(), true),
-            ("tybalt@localhost", "", String::new(), false),
-        ];
-        assert_eq!(names, expected);
-
-        let offline = OfflineStore::new(db.clone(), Quota::default());
-        let messages = offline.list(&juliet(), 0, 1).await.unwrap();
-        assert_eq!(messages[0].received_at, 1_650_000_000_000_000);
-        assert!(messages[0].to_stanza().is_some());
-
-        let private = PrivateStore::new(db.clone(), private::Quota::default());
-        let bookmarks = private.load(&juliet(), "storage:bookmarks").await.unwrap();
-        assert_eq!(
-            bookmarks.unwrap().to_xml(),
-            "<storage xmlns='storage:bookmarks'/>"
-        );
-
-        let last = LastStore::new(db).load(&juliet()).await.unwrap().unwrap();
-        assert_eq!((last.at, last.status.as_str()), (1_650_000_000, "gone"));
+        check_accounts(db.clone()).await;
+        check_roster(db.clone()).await;
+        check_the_rest(db).await;
     })
     .await;
+}
+
+async fn check_accounts(db: Db) {
+    let accounts = AccountStore::new(db.clone());
+    let found = accounts
+        .credentials("juliet", "localhost")
+        .await
+        .unwrap()
+        .unwrap();
+    let keys = PassDetails::parse(&found.pass_details.unwrap()).unwrap();
+    assert!(keys.verify_password("secret") && !keys.verify_password("guess"));
+    let found = accounts
+        .credentials("romeo", "localhost")
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        (found.password.as_str(), found.pass_details),
+        ("montague", None)
+    );
+    assert_eq!(
+        accounts.list("localhost", 10, 0).await.unwrap(),
+        ["juliet", "romeo"]
+    );
+}
+
+async fn check_roster(db: Db) {
+    let roster = RosterStore::new(db.clone()).load(&juliet()).await.unwrap();
+    assert_eq!(roster.version, "theirs");
+    let names: Vec<_> = roster
+        .items
+        .iter()
+        .map(|item| {
+            (
+                item.jid.as_str(),
+                item.name.as_str(),
+                item.groups.join(" "),
+                item.contact.listed,
+            )
+        })
+        .collect();
+    let expected = [
+        ("romeo@localhost", "Romeo", "Friends".to_owned(), true),
+        ("tybalt@localhost", "", String::new(), false),
+    ];
+    assert_eq!(names, expected);
+}
+
+async fn check_the_rest(db: Db) {
+    let offline = OfflineStore::new(db.clone(), Quota::default());
+    let messages = offline.list(&juliet(), 0, 1).await.unwrap();
+    assert_eq!(messages[0].received_at, 1_650_000_000_000_000);
+    assert!(messages[0].to_stanza().is_some());
+
+    let private = PrivateStore::new(db.clone(), private::Quota::default());
+    let bookmarks = private.load(&juliet(), "storage:bookmarks").await.unwrap();
+    assert_eq!(
+        bookmarks.unwrap().to_xml(),
+        "<storage xmlns='storage:bookmarks'/>"
+    );
+
+    let blocked = PrivacyStore::new(db.clone()).default_list(&juliet()).await;
+    let blocked = blocked.unwrap().unwrap();
+    assert_eq!(
+        blocked.items()[0].blocked().unwrap().as_str(),
+        "paris@localhost"
+    );
+
+    let last = LastStore::new(db).load(&juliet()).await.unwrap().unwrap();
+    assert_eq!((last.at, last.status.as_str()), (1_650_000_000, "gone"));
 }
 
 #[tokio::test]
