@@ -189,10 +189,7 @@ impl Node {
         let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
-        let clients = listeners
-            .iter()
-            .filter_map(|listener| listener.address().ok())
-            .collect();
+        let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports);
         let control = control::bind(&plan.data_dir)
             .map_err(|(path, error)| StartError::Control { path, error })?;
@@ -407,6 +404,12 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
+
+/// Where they listen.
+fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().map(ClientListener::address);
+    addresses.filter_map(Result::ok).collect()
+}
 
 fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerTls> {
     let of_clients = clients.iter().filter_map(|l| l.settings.tls.clone());

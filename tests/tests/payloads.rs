@@ -337,9 +337,8 @@ fn id_of(message: &Element) -> Option<String> {
 
 /// The messages that have come.
 fn messages(client: &mut Client) -> impl Iterator<Item = Element> {
-    let came: Vec<Element> = client.inbox().drain(..).collect();
-    came.into_iter()
-        .filter(|element| element.name() == "message")
+    let came = client.inbox().drain(..);
+    came.filter(|element| element.name() == "message")
 }
 
 async fn start() -> Target {
