@@ -15,19 +15,19 @@ CREATE TABLE IF NOT EXISTS privacy_list (
     PRIMARY KEY (server, username, name)
 ) CHARACTER SET utf8mb4 COLLATE exact_collation ROW_FORMAT=DYNAMIC;
 
--- As in MongooseIM's, nothing but the program keeps the items of a list together with it.
 CREATE TABLE IF NOT EXISTS privacy_list_data (
-    id bigint NOT NULL,
+    id bigint unsigned NOT NULL,
     -- n everybody, j an address, g a group of the roster, s a subscription
     t char(1) NOT NULL,
     value text NOT NULL,
     -- a allow, d deny, b deny because it is blocked
     action char(1) NOT NULL,
-    ord int NOT NULL,
+    ord bigint NOT NULL,
     match_all boolean NOT NULL,
     match_iq boolean NOT NULL,
     match_message boolean NOT NULL,
     match_presence_in boolean NOT NULL,
     match_presence_out boolean NOT NULL,
-    PRIMARY KEY (id, ord)
+    PRIMARY KEY (id, ord),
+    FOREIGN KEY (id) REFERENCES privacy_list (id) ON DELETE CASCADE
 ) CHARACTER SET utf8mb4 COLLATE exact_collation ROW_FORMAT=DYNAMIC;

@@ -10,7 +10,7 @@ CREATE TABLE IF NOT EXISTS privacy_list (
     server varchar(250) COLLATE "C" NOT NULL,
     username varchar(250) COLLATE "C" NOT NULL,
     name text COLLATE "C" NOT NULL,
-    id bigserial UNIQUE,
+    id serial UNIQUE,
     created_at timestamp NOT NULL DEFAULT now(),
     PRIMARY KEY (server, username, name)
 );
