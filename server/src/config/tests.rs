@@ -496,6 +496,41 @@ fn host_types_are_checked() {
 }
 
 #[test]
+fn bosh_is_checked() {
+    let bosh = |options: &str| format!("{GENERAL}[services.service_bosh]\n{options}\n");
+    check(
+        &bosh("backend = 'mnesia'\ninactivity = 'infinity'\nmax_wait = 'infinity'\nmax_pause = 0"),
+        &[],
+    );
+    check(&bosh("host_types = ['a.example']"), &[]);
+    check(
+        &bosh(
+            "backend = 'cets'\ninactivity = 0\nmax_wait = 0\nmax_pause = 100_000\nhost_types = []",
+        ),
+        &[
+            "3:11: `backend`: \"cets\" is not supported yet",
+            "4:14: sessions would end between any two requests",
+            "5:12: no request would be held: clients would have to poll",
+            "6:13: `max_pause`: 100000 is not between 0 and 86400 s",
+            "7:14: no host type may be used over BOSH",
+        ],
+    );
+    check(
+        &bosh("host_types = ['a.example', 'c.example']"),
+        &["3:28: \"c.example\" is not one of `general.hosts`"],
+    );
+    // A handler needs no section.
+    let handler = format!(
+        "{GENERAL}[[listen.http]]\nport = 1\n\
+         handlers.mongoose_bosh_handler = [{{ host = '_', path = '/http-bind' }}]\n"
+    );
+    check(&handler, &[]);
+    let settings = crate::bosh::Settings::new(&Default::default(), 1);
+    assert_eq!(settings.inactivity_secs, Some(30));
+    assert_eq!((settings.wait_max_secs, settings.pause_max_secs), (60, 120));
+}
+
+#[test]
 fn what_is_unsafe_must_be_meant() {
     let text = |known: &str| {
         format!(
