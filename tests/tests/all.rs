@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod bosh;
 #[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;

@@ -68,7 +68,7 @@ async fn scenarios_hold_over_websocket() {
             }
             scenario.use_transport(Security::WebSocket);
             count += 1;
-            if let Err(error) = play(Peer::Meerkat, &scenario).await {
+            if let Err(error) = play(Peer::Meerkat, &scenario, "").await {
                 failures.push(format!(
                     "{name}.txt:{}: {} (over WebSocket)\n{error:#}",
                     scenario.line, scenario.name
@@ -107,6 +107,11 @@ fn read_file(name: &str) -> Vec<Scenario> {
 }
 
 async fn play_file(name: &str) {
+    play_file_on(name, &String::new).await;
+}
+
+/// Plays a file with more configuration for each scenario.
+pub(crate) async fn play_file_on(name: &str, config: &(dyn Fn() -> String + Sync)) {
     let scenarios = read_file(name);
     let wanted = std::env::var_os("SCENARIO")
         .map(|word| word.to_string_lossy().into_owned())
@@ -124,7 +129,7 @@ async fn play_file(name: &str) {
         {
             continue;
         }
-        if let Err(error) = play(peer, scenario).await {
+        if let Err(error) = play(peer, scenario, &config()).await {
             failures.push(format!(
                 "{name}.txt:{}: {}\n{error:#}",
                 scenario.line, scenario.name
@@ -134,7 +139,7 @@ async fn play_file(name: &str) {
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
 }
 
-async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
+async fn play(peer: Peer, scenario: &Scenario, config: &str) -> anyhow::Result<()> {
     let mut accounts: Vec<Account> = Vec::new();
     for client in scenario
         .clients
@@ -150,7 +155,7 @@ async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
     }
     let setup = Setup {
         accounts,
-        config: scenario.config.clone(),
+        config: format!("{}\n{config}", scenario.config),
         listener: scenario.listener.clone(),
     };
     let target = Target::start(peer, setup).await?;

@@ -251,21 +251,19 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::removed("outgoing_pools", &["riak"], "use `rdbms`"),
     Entry::not_yet(
-        "outgoing_pools.rdbms.default",
-        &["strategy", "max_worker_queue_len"],
-    ),
-    Entry::not_yet(
-        "outgoing_pools.rdbms.default.connection",
+        "outgoing_pools.rdbms.default.connection.tls",
         &[
-            "host",
-            "port",
-            "username",
             "password",
-            "keepalive_interval",
-            "query_timeout",
-            "max_start_interval",
-            "tls",
+            "ciphers",
+            "versions",
+            "disconnect_on_failure",
+            "crl_files",
+            "server_name_indication",
         ],
+    ),
+    Entry::values_not_yet(
+        "outgoing_pools.rdbms.default.connection.tls.verify_mode",
+        &["selfsigned_peer"],
     ),
     Entry::removed(
         "outgoing_pools.rdbms.default.connection",
@@ -274,7 +272,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::values_not_yet(
         "outgoing_pools.rdbms.default.connection.driver",
-        &["pgsql", "mysql", "cockroachdb"],
+        &["cockroachdb"],
     ),
     Entry::values_removed(
         "outgoing_pools.rdbms.default.connection.driver",

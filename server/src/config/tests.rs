@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use daemon::config::{Entry, Millis, OrInfinity, markdown, undocumented};
 
 use crate::auth::config::Mechanism;
+use crate::storage::Place;
+use crate::storage::server::Trust;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -660,15 +662,67 @@ fn the_database_is_chosen() {
         (10, Millis(60_000))
     );
     check(
-        &pool("{ driver = 'pgsql', database = 'x', host = 'db' }"),
-        &[
-            "3:25: `driver`: \"pgsql\" is not supported yet",
-            "3:50: `host` is not supported yet",
-        ],
+        &pool("{ driver = 'cockroachdb', database = 'x', host = 'db' }"),
+        &["3:25: `driver`: \"cockroachdb\" is not supported yet"],
+    );
+    check(
+        &pool("{ driver = 'sqlite', database = 'x', host = 'db' }"),
+        &["3:58: `host` is for servers: SQLite is in the process"],
     );
     check(
         &pool("{ driver = 'sqlite' }"),
         &["3:14: `database` is missing in `[outgoing_pools.rdbms.default.connection]`"],
+    );
+}
+
+#[test]
+fn a_database_server_is_chosen() {
+    let pool = |connection: &str| {
+        format!(
+            "{GENERAL}[outgoing_pools.rdbms.default]\nconnection = {{ database = 'm', {connection} }}\n"
+        )
+    };
+    let place = |connection: &str| {
+        let config = Config::parse(&pool(connection), "f").unwrap();
+        match config.database().options().unwrap().place {
+            Place::Server(server) => *server,
+            other => panic!("{other}"),
+        }
+    };
+    let pgsql = place("driver = 'pgsql', host = 'db', username = 'u', password = 'secret'");
+    assert_eq!(pgsql.to_string(), "pgsql://u@db:5432/m");
+    assert_eq!(
+        (pgsql.query_timeout, pgsql.tls),
+        (Duration::from_secs(5), None)
+    );
+    assert_eq!(pgsql.max_start_interval, Duration::from_secs(30));
+    let mysql = place(
+        "driver = 'mysql', host = 'db', port = 3307, username = 'u', password = 'p', query_timeout = 700, \
+         keepalive_interval = 60, tls = { verify_mode = 'none', required = false }",
+    );
+    assert_eq!(mysql.to_string(), "mysql://u@db:3307/m");
+    assert_eq!(mysql.keepalive_interval, Some(Duration::from_secs(60)));
+    assert_eq!(mysql.tls.unwrap().trust, Trust::IfOffered);
+    let tls = "driver = 'pgsql', host = 'db', username = 'u', password = 'p', tls = { }";
+    assert_eq!(place(tls).tls.unwrap().trust, Trust::Verified);
+    check(
+        &pool("driver = 'pgsql'"),
+        &[
+            "3:14: `host` is missing in `[outgoing_pools.rdbms.default.connection]`",
+            "3:14: `password` is missing in `[outgoing_pools.rdbms.default.connection]`",
+            "3:14: `username` is missing in `[outgoing_pools.rdbms.default.connection]`",
+        ],
+    );
+    check(
+        &pool("driver = 'pgsql', host = 'h', username = 'u', password = 'p', tls.required = false"),
+        &[
+            "3:109: without encryption no certificate is checked: `required = false` needs \
+           `verify_mode = \"none\"`",
+        ],
+    );
+    check(
+        &pool("driver = 'mysql', host = 'h', username = 'u', password = 'p', tls.ciphers = ''"),
+        &["3:98: `ciphers` is not supported yet"],
     );
 }
 

@@ -21,8 +21,6 @@ use crate::listen::config::{
 };
 use crate::listen::http::{HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::modules::needs::{self, Clash};
-use crate::storage::config::RdbmsPool;
-use crate::storage::{Options, Place};
 
 /// Bytes that a client may send before it has logged in.
 pub const BYTES_BEFORE_LOGIN_MAX: usize = 64 * 1024;
@@ -57,6 +55,9 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
+    /// The password for the database.
+    #[error("the password for the database: {0}")]
+    DatabasePassword(daemon::SecretError),
     /// A domain.
     #[error("{0:?} is not a domain")]
     Domain(String),
@@ -84,7 +85,10 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
     let http =
         |listener: &HttpListener| http_listener(listener, &config.shaper, data_dir, &domains);
     Ok(NodePlan {
-        storage: storage(&config.database()),
+        storage: config
+            .database()
+            .options()
+            .map_err(Problem::DatabasePassword)?,
         data_dir: data_dir.clone(),
         listeners: config
             .listen
@@ -121,13 +125,6 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
                 .map(Into::into),
         },
     })
-}
-
-fn storage(pool: &RdbmsPool) -> Options {
-    let mut options = Options::new(Place::File(pool.connection.database.clone()));
-    options.readers = usize::try_from(pool.workers).unwrap_or(1);
-    options.call_timeout = pool.call_timeout.duration();
-    options
 }
 
 /// The directory holds keys and passwords: nobody else looks into it.
