@@ -16,6 +16,7 @@ pub mod auth;
 pub mod c2s;
 pub mod cluster;
 pub mod config;
+pub mod ctl;
 pub mod fault;
 pub mod hooks;
 pub mod host;

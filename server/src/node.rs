@@ -30,6 +30,7 @@ use crate::storage::secrets::SecretStore;
 use crate::storage::{self, Db, Observer, Place};
 use crate::turns::Turns;
 
+mod commands;
 pub mod data_dir;
 pub mod drain;
 pub mod idle;
@@ -57,6 +58,10 @@ pub struct NodePlan {
     pub hide_service_name: bool,
     /// How a stop goes.
     pub drain: drain::Settings,
+    /// The level of the process's log, for commands.
+    pub logs: Option<daemon::logs::LevelControl>,
+    /// Services that run.
+    pub services: Vec<String>,
 }
 
 /// One client listener.
@@ -155,6 +160,7 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
+        let facts = commands::Facts::of(&plan);
         let lock = data_dir::lock(&plan.data_dir)?;
         let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
@@ -191,12 +197,13 @@ impl Node {
             .map_err(|(path, error)| StartError::Control { path, error })?;
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
+        let engine = facts.engine(&router, &in_flight, &shutdown, &late);
         // … then run what a failed start must not leave behind …
         let ledger = ledger.run(in_flight, late.clone());
         late.tasks().spawn("ledger", ledger);
         let idle = until(late.clone(), idle::run(router.clone()));
         late.tasks().spawn("idle", idle);
-        control.serve(&router, &late);
+        control.serve(&engine, &late);
         if let Some(socket) = metrics_socket {
             serve_metrics(socket, registry, &readiness, &late);
         }
@@ -360,6 +367,7 @@ async fn start_hosts(
             stream_features: made.stream_features,
             stream_management: made.stream_management,
             replaced_wait_timeout: plan.replaced_wait_timeout,
+            parts: made.parts,
         });
     }
     Ok(hosts)

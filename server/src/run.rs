@@ -104,7 +104,8 @@ async fn serve(config: &Config, file: Option<&Path>, logs: &Logs) -> Result<(), 
     let shutdown = Shutdown::on_signals().map_err(signals)?;
     let mut reloads = Reloads::on_sighup().map_err(signals)?;
     raise_limits();
-    let plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
+    let mut plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
+    plan.logs = Some(logs.levels());
     let node = Box::pin(Node::start(plan, shutdown.clone()))
         .await
         .map_err(|error| Failure::Other(explain(&error)))?;

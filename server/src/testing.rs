@@ -177,6 +177,8 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             sessions_per_sec: 0,
             see_other_host: None,
         },
+        logs: None,
+        services: Vec::new(),
     }
 }
 
@@ -235,6 +237,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         stream_features: Vec::new(),
         stream_management: Some(SETTINGS),
         replaced_wait_timeout: plan.replaced_wait_timeout,
+        parts: crate::host::Parts::default(),
     }
 }
 

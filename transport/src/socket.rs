@@ -85,6 +85,15 @@ impl Socket {
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.stream.local_addr()
     }
+
+    /// The address at the other end.
+    ///
+    /// # Errors
+    /// If the kernel cannot tell, as the peer has gone; asked anew each time, since nobody needs it often enough to
+    /// keep it.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
 }
 
 /// `TCP_NOTSENT_LOWAT` of a client's socket, bytes. Without it the kernel takes 2.8 MB for a reader that has stalled,
@@ -130,6 +139,7 @@ mod tests {
             NOT_SENT_BYTES_MAX
         );
         assert_eq!(socket.local_addr().unwrap(), client.peer_addr().unwrap());
+        assert_eq!(socket.peer_addr().unwrap(), client.local_addr().unwrap());
     }
 
     #[tokio::test]

@@ -104,6 +104,13 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
                 .as_deref()
                 .map(Into::into),
         },
+        logs: None,
+        services: config
+            .services
+            .keys()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     })
 }
 
