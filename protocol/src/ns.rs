@@ -65,6 +65,14 @@ pub const FORWARD: &str = "urn:xmpp:forward:0";
 pub const ARCHIVE: &str = "urn:xmpp:mam:2";
 /// XEP-0359 Unique and Stable Stanza IDs.
 pub const STANZA_ID: &str = "urn:xmpp:sid:0";
+/// XEP-0352 Client State Indication.
+pub const CSI: &str = "urn:xmpp:csi:0";
+/// XEP-0085 Chat State Notifications.
+pub const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
+/// XEP-0334 Message Processing Hints.
+pub const HINTS: &str = "urn:xmpp:hints";
+/// XEP-0060 Publish-Subscribe: what subscribers are told.
+pub const PUBSUB_EVENT: &str = "http://jabber.org/protocol/pubsub#event";
 /// XEP-0421 Anonymous Unique Occupant Identifiers.
 pub const OCCUPANT_ID: &str = "urn:xmpp:occupant-id:0";
 /// The `xml` prefix (Namespaces in XML 1.0).

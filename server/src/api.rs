@@ -2,4 +2,5 @@
 pub mod admin;
 pub mod control;
 pub mod engine;
+pub mod http;
 pub mod terms;

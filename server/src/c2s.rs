@@ -31,7 +31,7 @@ pub mod task;
 
 pub use config::ListenerSettings;
 
-use newcomers::{Newcomer, Newcomers};
+use newcomers::{Newcomer, Newcomers, Whom};
 
 /// Bytes of one read. All sessions of a worker thread share one such buffer.
 pub const READ_BYTES: usize = 64 * 1024;
@@ -149,7 +149,9 @@ impl Connection {
     ) -> Self {
         let batch = Batch::new(&router.ledger);
         let reader = StreamReader::new(Limits::PRE_AUTH);
-        let newcomer = admission.newcomers.enter(peer, &outlet);
+        let newcomer = admission
+            .newcomers
+            .enter(peer, Whom::Stream(outlet.clone()));
         Self {
             admission,
             _newcomer: newcomer,

@@ -1,10 +1,9 @@
 //! The configuration file as a whole. Each part of it is a struct that lives beside the code it is for.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use daemon::config::{Check, Checks, EXIT_CONFIG, Findings, Seconds};
+use daemon::config::{Check, Checks, Findings, Review, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -133,6 +132,11 @@ impl Config {
         daemon::config::load(path, &CATALOGUE)
     }
 
+    /// Reads the file at `path` with what stops no start, and runs `rules` for what depends on the machine.
+    pub fn review(path: &Path, rules: impl FnOnce(&Self, &mut Checks<'_>)) -> Review<Self> {
+        daemon::config::review(path, &CATALOGUE, rules)
+    }
+
     /// Reads a configuration from `text`; `file_name` is what the findings call it. Files that it names are
     /// not looked at.
     ///
@@ -217,18 +221,6 @@ impl HostConfig {
     /// The host type, by whichever word it is given.
     pub fn name(&self) -> Option<&str> {
         self.host_type.as_deref().or(self.host.as_deref())
-    }
-}
-
-/// Reads the file at `path` and says what is wrong with it, for `meerkat --check-config`: the text, and 0 or
-/// `EX_CONFIG`.
-pub fn check_report(path: &Path) -> (String, ExitCode) {
-    match Config::load(path) {
-        Ok(_) => (
-            format!("{}: no findings\n", path.display()),
-            ExitCode::SUCCESS,
-        ),
-        Err(findings) => (findings.to_string(), ExitCode::from(EXIT_CONFIG)),
     }
 }
 
@@ -374,7 +366,17 @@ impl Config {
         if !is_known(Unsafe::C2sWithoutTls) {
             for (index, listener) in self.listen.c2s.iter().enumerate() {
                 let path = format!("listen.c2s[{index}]");
-                if listener.tls.is_none() && !listener.is_local() && checks.is_sound(&path) {
+                let is_open = listener.tls.is_none() && !listener.is_local();
+                if is_open && listener.tls_at_balancer && checks.is_sound(&path) {
+                    if !listener.proxy_protocol {
+                        let message = "whoever reaches this port without the balancer \
+                            would send passwords and messages without encryption";
+                        let hint = "add `proxy_protocol = true`, which only the balancer's \
+                            networks may use, or say \
+                            `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
+                        checks.finding(&format!("{path}.tls_at_balancer"), message, hint);
+                    }
+                } else if is_open && checks.is_sound(&path) {
                     let message = "clients would send passwords and messages without encryption";
                     let hint = "add `tls = {}`, or say \
                         `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
@@ -382,6 +384,7 @@ impl Config {
                 }
             }
         }
+        self.check_admin_api(is_known(Unsafe::GraphqlWithoutTls), checks);
         let is_reachable = self.listen.c2s.iter().any(|listener| !listener.is_local());
         if is_reachable && checks.is_sound("listen.c2s") && !is_known(Unsafe::DummyAuth) {
             let own = self.host_config.iter().enumerate();
@@ -400,6 +403,39 @@ impl Config {
                         "dummy"
                     };
                     checks.finding(&format!("{path}.{key}"), message, hint);
+                }
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Whoever may use the admin API may do everything.
+    fn check_admin_api(&self, may_be_plain: bool, checks: &mut Checks<'_>) {
+        for (index, listener) in self.listen.http.iter().enumerate() {
+            if listener.address().ip().is_loopback() {
+                continue;
+            }
+            for (number, handler) in listener
+                .handlers
+                .mongoose_graphql_handler
+                .iter()
+                .enumerate()
+            {
+                let path =
+                    format!("listen.http[{index}].handlers.mongoose_graphql_handler[{number}]");
+                if !checks.is_sound(&path) {
+                    continue;
+                }
+                if handler.username.is_none() {
+                    let message = "everybody who reaches this port would be an administrator";
+                    let hint = "add `username` and `password`, or `ip_address = \"127.0.0.1\"`";
+                    checks.finding(&path, message, hint);
+                } else if listener.tls.is_none() && !may_be_plain {
+                    let message = "the administrator's password would be sent without encryption";
+                    let hint = "add `tls = {}`, or say \
+                        `i_know_unsafe = [\"graphql_without_tls\"]` in `[general]`";
+                    checks.finding(&path, message, hint);
                 }
             }
         }

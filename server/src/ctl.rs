@@ -12,7 +12,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::api::control::SOCKET_NAME;
-use crate::run::DATA_DIR_DEFAULT;
+use crate::run::{DATA_DIR_DEFAULT, DATA_DIR_PACKAGED};
 
 pub mod commands;
 pub mod completion;
@@ -139,7 +139,7 @@ impl<'a> Words<'a> {
             if let Some((flag, _)) = stray.iter().find(|(_, value)| value.is_some()) {
                 return Err(format!("{flag} is of use with --url only"));
             }
-            let data_dir = self.data_dir.unwrap_or(DATA_DIR_DEFAULT).into();
+            let data_dir = self.data_dir.map_or_else(found_data_dir, PathBuf::from);
             return Ok(Node::Here { data_dir });
         };
         if self.data_dir.is_some() {
@@ -164,6 +164,15 @@ impl<'a> Words<'a> {
         let cacert = self.cacert.map(PathBuf::from);
         http::Target::new(url, credentials, cacert).map(Node::There)
     }
+}
+
+/// Where a node runs, if it runs in one of the usual places: below the working directory, or as the packaged service.
+fn found_data_dir() -> PathBuf {
+    let has_node = |dir: &&str| Path::new(dir).join(SOCKET_NAME).exists();
+    let found = [DATA_DIR_DEFAULT, DATA_DIR_PACKAGED]
+        .into_iter()
+        .find(has_node);
+    found.unwrap_or(DATA_DIR_DEFAULT).into()
 }
 
 fn parse(commands: &Commands, args: &[String], mut input: impl Read) -> Result<Request, String> {
@@ -328,7 +337,7 @@ fn overview(commands: &Commands) -> String {
          read from the standard input. Lists and objects are given as JSON.\n\n\
          Categories; `meerkatctl CATEGORY --help` lists the commands of one:\n{}\n\
          Options:\n  \
-         --data-dir DIR        of the node, {DATA_DIR_DEFAULT} below the working directory unless given\n  \
+         --data-dir DIR        unless given {DATA_DIR_DEFAULT} below the working directory, or {DATA_DIR_PACKAGED}\n  \
          --url URL             of a node elsewhere, such as https://chat.example.org:5551/api/graphql\n  \
          --user NAME           for --url; before the category, as commands have arguments of this name\n  \
          --password-file FILE  for --user; - is the standard input\n  \

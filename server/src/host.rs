@@ -37,6 +37,8 @@ pub struct Host {
     pub stream_features: Vec<Element>,
     /// Settings of stream management, if the module runs.
     pub stream_management: Option<StreamManagement>,
+    /// Stanzas that may be held back for an inactive client (XEP-0352), if clients may say that they are.
+    pub held_max: Option<usize>,
     /// How long a new session waits for its predecessor of the same name to end.
     pub replaced_wait_timeout: Duration,
     /// What its modules let others use.

@@ -14,6 +14,7 @@ pub mod access;
 pub mod api;
 pub mod auth;
 pub mod c2s;
+pub mod check;
 pub mod cluster;
 pub mod config;
 pub mod ctl;

@@ -1,4 +1,4 @@
-//! Accept loops: connection limits, and a task for each connection.
+//! Accept loops: connection limits, and a task for each connection. HTTP has its own in [`http`].
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -6,19 +6,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use daemon::{Shutdown, Tasks};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
-use transport::Socket;
+use transport::{ProxyProtocol, Socket};
 
 use crate::c2s::negotiate::negotiate;
 use crate::c2s::session::Session;
 use crate::c2s::task::ConnectionTask;
 use crate::c2s::{Admission, Connection, End, ListenerSettings, close_gently};
-use crate::metrics::Metrics;
 use crate::outlet::Outlet;
 use crate::router::Router;
 
 pub mod config;
+pub mod http;
 
 /// Wait after an accept that failed for want of descriptors or memory, so that the loop does not spin.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
@@ -50,14 +51,16 @@ impl ClientListener {
             };
             match accepted {
                 Ok((stream, peer)) => {
-                    if open.load(Ordering::Relaxed) >= self.settings.connections_max {
+                    let gauge = &router.metrics.connections;
+                    let place = OpenPlace::take(&open, self.settings.connections_max, gauge);
+                    let Some(place) = place else {
                         router.metrics.reject(
                             crate::metrics::Surface::Connection,
                             protocol::StreamCondition::ResourceConstraint,
                         );
                         continue;
-                    }
-                    let place = Place::take(&open, &router.metrics);
+                    };
+                    router.metrics.connections_accepted.inc();
                     let accepted = Accepted {
                         stream,
                         peer,
@@ -76,27 +79,30 @@ impl ClientListener {
 }
 
 /// A connection's place among those that its listener may have.
-struct Place {
+pub struct OpenPlace {
     open: Arc<AtomicUsize>,
-    metrics: Arc<Metrics>,
+    gauge: Gauge,
 }
 
-impl Place {
-    fn take(open: &Arc<AtomicUsize>, metrics: &Arc<Metrics>) -> Self {
-        open.fetch_add(1, Ordering::Relaxed);
-        metrics.connections_accepted.inc();
-        metrics.connections.inc();
-        Self {
-            open: open.clone(),
-            metrics: metrics.clone(),
+impl OpenPlace {
+    /// One of `max` places, shown by `gauge`. `None` if all are taken; only the accept loop takes any.
+    fn take(open: &Arc<AtomicUsize>, max: usize, gauge: &Gauge) -> Option<Self> {
+        if open.load(Ordering::Relaxed) >= max {
+            return None;
         }
+        open.fetch_add(1, Ordering::Relaxed);
+        gauge.inc();
+        Some(Self {
+            open: open.clone(),
+            gauge: gauge.clone(),
+        })
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenPlace {
     fn drop(&mut self) {
         self.open.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.connections.dec();
+        self.gauge.dec();
     }
 }
 
@@ -129,12 +135,40 @@ impl Accepted {
 }
 
 /// One connection from accept to end.
-fn serve(accepted: Accepted, router: Arc<Router>, place: Place) -> ConnectionTask<Place> {
+fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> ConnectionTask<OpenPlace> {
     ConnectionTask::new(Box::pin(negotiated(accepted, router)), place)
 }
 
+/// The client's address: the connection's, or what a balancer announces where one has to. `None` if the connection is
+/// to be closed.
+pub(crate) async fn client_address(
+    stream: &TcpStream,
+    peer: SocketAddr,
+    proxy: Option<&ProxyProtocol>,
+    router: &Router,
+) -> Option<SocketAddr> {
+    let Some(proxy) = proxy else {
+        return Some(peer);
+    };
+    let announced = tokio::select! {
+        biased;
+        _ = router.leaving.begun() => return None,
+        announced = proxy.accept(stream, peer) => announced,
+    };
+    match announced {
+        Ok(client) => Some(client),
+        Err(refused) => {
+            debug!(%refused, "connection was not announced");
+            router.metrics.proxy_refused.of(refused.label()).inc();
+            None
+        }
+    }
+}
+
 /// A connection from accept to its session, if it gets that far.
-async fn negotiated(accepted: Accepted, router: Arc<Router>) -> Option<Box<Session>> {
+async fn negotiated(mut accepted: Accepted, router: Arc<Router>) -> Option<Box<Session>> {
+    let proxy = accepted.settings.proxy_protocol.as_ref();
+    accepted.peer = client_address(&accepted.stream, accepted.peer, proxy, &router).await?;
     let mut conn = match accepted.into_connection(router) {
         Ok(conn) => conn,
         Err(error) => {
@@ -163,9 +197,12 @@ async fn negotiated(accepted: Accepted, router: Arc<Router>) -> Option<Box<Sessi
 mod tests {
     use tokio::net::TcpListener;
 
+    use protocol::ns;
+    use protocol::proxy::Network;
+
     use super::*;
-    use crate::c2s::newcomers::Newcomers;
-    use crate::testing::{self, TestNode};
+    use crate::c2s::newcomers::{NEWCOMERS_PER_ADDRESS_MAX, Newcomers};
+    use crate::testing::{self, Client, Heard, TestNode};
     use crate::turns::Turns;
 
     /// There is one for every session, while it is idle too.
@@ -187,7 +224,7 @@ mod tests {
                 handshakes: Turns::new(1, 1),
             }),
         };
-        let place = Place::take(&Arc::default(), &node.router.metrics);
+        let place = OpenPlace::take(&Arc::default(), 1, &node.router.metrics.connections).unwrap();
         let task = serve(accepted, node.router.clone(), place);
         println!(
             "task {} session {}",
@@ -197,5 +234,103 @@ mod tests {
         assert!(size_of_val(&task) <= 48);
         assert!(size_of::<Session>() <= 192);
         drop(client);
+    }
+
+    const ANNOUNCED: &str = "PROXY TCP4 192.0.2.1 198.51.100.2 56324 5222\r\n";
+
+    async fn node_behind(networks: &[Network]) -> TestNode {
+        TestNode::start_with(|plan| {
+            plan.listeners[0].settings.proxy_protocol = Some(ProxyProtocol::new(networks));
+        })
+        .await
+    }
+
+    /// Security case K19: from here all addresses are one, for which no limit of an address holds.
+    #[tokio::test]
+    async fn k19_limits_hold_for_the_announced_address() {
+        let node = node_behind(&Network::LOOPBACK).await;
+        let mut clients = Vec::new();
+        for _ in 0..=NEWCOMERS_PER_ADDRESS_MAX {
+            let mut client = Client::dial(node.address).await;
+            client.send(ANNOUNCED).await;
+            client.open().await;
+            clients.push(client);
+        }
+        assert_eq!(clients[0].stream_error().await, "policy-violation");
+        let mut other = Client::dial(node.address).await;
+        other
+            .send("PROXY TCP6 2001:db8::1 2001:db8::2 1 5222\r\n")
+            .await;
+        other.open().await;
+        clients[1].send("</stream:stream>").await;
+        assert!(matches!(clients[1].next().await, Heard::Close));
+        node.stop().await;
+    }
+
+    /// Security cases K17 and K18.
+    #[tokio::test]
+    async fn k17_k18_connections_that_are_not_announced_are_closed_and_counted() {
+        let node = node_behind(&Network::LOOPBACK).await;
+        let refused = |node: &TestNode, reason| node.router.metrics.proxy_refused.of(reason).get();
+        let mut client = Client::dial(node.address).await;
+        client.send(&testing::header("localhost")).await;
+        assert!(matches!(client.next().await, Heard::End), "not a byte");
+        assert_eq!(refused(&node, "missing"), 1);
+        // A check of the port.
+        let mut client = Client::dial(node.address).await;
+        client.half_close().await;
+        assert!(matches!(client.next().await, Heard::End));
+        assert_eq!(refused(&node, "ended"), 1);
+        node.stop().await;
+
+        let node = node_behind(&["10.0.0.0/8".parse().unwrap()]).await;
+        let mut client = Client::dial(node.address).await;
+        client.send(ANNOUNCED).await;
+        assert!(matches!(client.next().await, Heard::End));
+        assert_eq!(refused(&node, "untrusted"), 1);
+        node.stop().await;
+    }
+
+    /// The balancer's own check, with and without a stream.
+    #[tokio::test]
+    async fn a_balancer_may_speak_for_itself() {
+        let node = node_behind(&Network::LOOPBACK).await;
+        for header in [
+            "PROXY UNKNOWN\r\n",
+            "\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+            "\r\n\r\n\0\r\nQUIT\n\x21\0\0\0",
+        ] {
+            let mut client = Client::dial(node.address).await;
+            client.send(header).await;
+            client.open().await;
+            client.send("</stream:stream>").await;
+            assert!(matches!(client.next().await, Heard::Close));
+        }
+        node.stop().await;
+    }
+
+    /// Security case K20: what the balancer says of TLS is not what counts.
+    #[tokio::test]
+    async fn where_a_balancer_ends_tls_nothing_is_bound_to_it() {
+        let mechanisms = async |at_balancer: bool| {
+            let node = TestNode::start_with(|plan| {
+                plan.listeners[0].settings.tls_at_balancer = at_balancer;
+            })
+            .await;
+            let mut client = Client::dial(node.address).await;
+            client.open().await;
+            let features = client.features.take().unwrap();
+            node.stop().await;
+            assert!(features.child("starttls", ns::TLS).is_none());
+            let binding = features.child("sasl-channel-binding", ns::SASL_CHANNEL_BINDING);
+            assert!(binding.is_none());
+            let mechanisms = features.child("mechanisms", ns::SASL).unwrap();
+            let names = mechanisms.elements().map(|name| name.text().into_owned());
+            names.collect::<Vec<_>>()
+        };
+        let without = mechanisms(false).await;
+        assert_eq!(without, ["SCRAM-SHA-1", "ANONYMOUS"]);
+        let with = mechanisms(true).await;
+        assert_eq!(with, ["SCRAM-SHA-1", "PLAIN", "ANONYMOUS"]);
     }
 }

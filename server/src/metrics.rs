@@ -2,10 +2,12 @@
 //!
 //! Handles of all label values are made once, so that counting is one atomic addition. Label values come from closed
 //! sets: conditions, kinds, reasons, names of hooks, queries and modules; never an address or a domain.
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use daemon::checks::{self, Disk};
 use hashbrown::HashMap;
 use monitoring::Registry;
 use prometheus_client::metrics::counter::Counter;
@@ -79,6 +81,12 @@ impl ByResult {
 pub struct ByReason(Family<Labels, Counter>);
 
 impl ByReason {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["reason"], family.clone());
+        Self(family)
+    }
+
     /// The counter of one reason.
     pub fn of(&self, reason: &'static str) -> Counter {
         self.0.get_or_create(&[("reason", reason)]).clone()
@@ -118,6 +126,8 @@ pub enum Surface {
     Stream,
     /// An accept.
     Connection,
+    /// An HTTP connection.
+    Http,
 }
 
 impl Surface {
@@ -125,6 +135,7 @@ impl Surface {
         match self {
             Self::Stream => "stream",
             Self::Connection => "connection",
+            Self::Http => "http",
         }
     }
 }
@@ -204,6 +215,48 @@ pub struct LedgerMetrics {
     pub in_flight_left: Counter,
 }
 
+/// Counters of HTTP.
+#[derive(Clone, Debug)]
+pub struct HttpMetrics {
+    /// Connections accepted.
+    pub connections_accepted: Counter,
+    /// Connections that are open and speak HTTP.
+    pub connections: Gauge,
+    /// Answers.
+    pub responses: ByStatus,
+}
+
+/// A counter per class of status codes.
+#[derive(Clone, Debug)]
+pub struct ByStatus([Counter; 5]);
+
+impl ByStatus {
+    fn register(registry: &mut Registry, name: &'static str, help: &'static str) -> Self {
+        let family = Family::<Labels, Counter>::default();
+        registry.register(name, help, &["status"], family.clone());
+        let of = |status| family.get_or_create(&[("status", status)]).clone();
+        Self(["1xx", "2xx", "3xx", "4xx", "5xx"].map(of))
+    }
+
+    /// The counter of one status code.
+    pub fn of(&self, status: u16) -> &Counter {
+        let [
+            informational,
+            successful,
+            redirection,
+            client_error,
+            server_error,
+        ] = &self.0;
+        match status {
+            0..=199 => informational,
+            200..=299 => successful,
+            300..=399 => redirection,
+            400..=499 => client_error,
+            _ => server_error,
+        }
+    }
+}
+
 /// Counters of the modules.
 #[derive(Clone, Debug)]
 pub struct ModuleMetrics {
@@ -245,10 +298,14 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
+    /// Connections closed before their first byte was used, by why their PROXY header was refused.
+    pub proxy_refused: ByReason,
     /// Logins.
     pub logins: LoginMetrics,
     /// TLS handshakes.
     pub tls_handshakes: ByResult,
+    /// HTTP.
+    pub http: HttpMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -261,6 +318,8 @@ pub struct Metrics {
     pub certificate_expiry: Gauge,
     /// Files that could not be read again.
     pub reload_failures: ReloadFailures,
+    /// What the machine had too little of at start.
+    pub start_warnings: Gauge,
     rejected: Family<PairLabels, Counter>,
 }
 
@@ -305,7 +364,11 @@ impl Metrics {
                 "xmpp_c2s_sessions_opened_total",
                 "Sessions that began",
             ),
-            sessions_closed: closed(registry),
+            sessions_closed: ByReason::register(
+                registry,
+                "xmpp_c2s_sessions_closed_total",
+                "Sessions that ended, by reason",
+            ),
             sessions_detached: gauge(
                 registry,
                 "xmpp_c2s_sessions_detached",
@@ -322,12 +385,14 @@ impl Metrics {
                 "Connections accepted from clients",
             ),
             connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
+            proxy_refused: proxy_refused(registry),
             logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
                 "xmpp_tls_handshakes_total",
                 "TLS handshakes of clients",
             ),
+            http: http(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
@@ -338,6 +403,7 @@ impl Metrics {
                 "Time until the first of our certificates expires; negative if it has",
             ),
             reload_failures: ReloadFailures::register(registry),
+            start_warnings: start_warnings(registry),
             rejected: rejected(registry),
         })
     }
@@ -350,15 +416,20 @@ impl Metrics {
     }
 }
 
-fn closed(registry: &mut Registry) -> ByReason {
-    let family = Family::<Labels, Counter>::default();
-    registry.register(
-        "xmpp_c2s_sessions_closed_total",
-        "Sessions that ended, by reason",
-        &["reason"],
-        family.clone(),
-    );
-    ByReason(family)
+fn proxy_refused(registry: &mut Registry) -> ByReason {
+    ByReason::register(
+        registry,
+        "xmpp_proxy_refused_total",
+        "Connections closed for want of a PROXY header of a trusted network, by reason",
+    )
+}
+
+fn start_warnings(registry: &mut Registry) -> Gauge {
+    gauge(
+        registry,
+        "xmpp_start_warnings",
+        "What the machine had too little of when the node started; the log has it in words",
+    )
 }
 
 fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {
@@ -389,6 +460,26 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             registry,
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
+        ),
+    }
+}
+
+fn http(registry: &mut Registry) -> HttpMetrics {
+    HttpMetrics {
+        connections_accepted: counter(
+            registry,
+            "xmpp_http_connections_accepted_total",
+            "HTTP connections accepted",
+        ),
+        connections: gauge(
+            registry,
+            "xmpp_http_connections",
+            "Open HTTP connections, upgraded ones included",
+        ),
+        responses: ByStatus::register(
+            registry,
+            "xmpp_http_responses_total",
+            "HTTP requests answered, by class of status",
         ),
     }
 }
@@ -508,9 +599,49 @@ fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
     })
 }
 
+/// Adds what the disk of the data directory has left. Without an answer of the file system it is not a number.
+pub fn observe_disk(registry: &mut Registry, data_dir: &Path) {
+    let observe = |read: fn(Disk) -> u64| {
+        let path = data_dir.to_owned();
+        // Nobody has so much that the last bits count.
+        move || checks::disk(&path).map_or(f64::NAN, |disk| read(disk) as f64)
+    };
+    registry.observe(
+        "xmpp_data_dir_free_bytes",
+        "Space that is left for the data directory",
+        observe(|disk| disk.free_bytes),
+    );
+    registry.observe(
+        "xmpp_data_dir_free_inodes",
+        "Files that can still be made on the disk of the data directory",
+        observe(|disk| disk.free_inodes),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_space_is_exported() {
+        let mut registry = Registry::new();
+        let directory = tempfile::tempdir().unwrap();
+        observe_disk(&mut registry, directory.path());
+        let text = registry.to_text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("xmpp_data_dir_free_bytes "));
+        let free: f64 = line.unwrap().parse().unwrap();
+        assert!(free > 0.0, "{text}");
+        drop(directory);
+        let mut registry = Registry::new();
+        observe_disk(&mut registry, Path::new("/dev/null/none"));
+        assert!(
+            registry.to_text().contains("xmpp_data_dir_free_bytes NaN"),
+            "{}",
+            registry.to_text()
+        );
+    }
 
     /// `docs/metrics.md` is written from what the node registers.
     #[test]
@@ -519,6 +650,7 @@ mod tests {
         monitoring::register_process(&mut registry, "");
         Metrics::register(&mut registry);
         registry.observe("xmpp_c2s_sessions", "Bound sessions of this node", || 0.0);
+        observe_disk(&mut registry, Path::new("/"));
         let page = registry.to_markdown("meerkat");
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         if std::env::var_os("UPDATE").is_some() {

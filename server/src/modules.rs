@@ -19,6 +19,7 @@ use crate::storage::Db;
 
 pub mod carbons;
 pub mod config;
+pub mod csi;
 pub mod disco;
 pub mod last;
 pub mod needs;
@@ -82,6 +83,8 @@ pub struct Made {
     features: Vec<(Target, &'static str)>,
     /// Settings of stream management.
     pub stream_management: Option<StreamManagement>,
+    /// Stanzas that may be held back for an inactive client (XEP-0352).
+    pub held_max: Option<usize>,
     /// What modules let others use.
     pub parts: Parts,
 }
@@ -95,6 +98,7 @@ impl Made {
             stream_features: Vec::new(),
             features: Vec::new(),
             stream_management: None,
+            held_max: None,
             parts: Parts::default(),
         }
     }
@@ -253,6 +257,7 @@ modules! { // start order; within a stage, also run order
     presence = "mod_presence"
     offline = "mod_offline"
     carbons = "mod_carboncopy"
+    csi = "mod_csi"
     ping = "mod_ping"
     version = "mod_version"
     time = "mod_time"

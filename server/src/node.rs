@@ -1,15 +1,14 @@
 //! Builds every part, in order, and ties them together; shuts down in reverse. The only file that knows all parts.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::{Shutdown, Tasks};
 use monitoring::{Exporter, Readiness, Registry, State};
 use protocol::{JidRef, Kind};
-use tokio::net::TcpListener;
 use tracing::{error, info, warn};
-use transport::ListenOptions;
+use transport::{ListenOptions, ServerTls};
 
 use crate::access::AccessRules;
 use crate::api::control;
@@ -21,7 +20,8 @@ use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::{Ledger, Origin};
 use crate::listen::ClientListener;
-use crate::metrics::Metrics;
+use crate::listen::http::HttpPlan;
+use crate::metrics::{Metrics, observe_disk};
 use crate::modules::{self, Made, ModulesConfig, Start};
 use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
@@ -33,6 +33,8 @@ use crate::turns::Turns;
 mod commands;
 pub mod data_dir;
 pub mod drain;
+mod graphql;
+mod http;
 pub mod idle;
 pub mod plan;
 
@@ -44,8 +46,8 @@ pub struct NodePlan {
     pub data_dir: PathBuf,
     /// Client listeners.
     pub listeners: Vec<ListenerPlan>,
-    /// Where metrics are served.
-    pub metrics: Option<SocketAddr>,
+    /// HTTP listeners.
+    pub http: Vec<HttpPlan>,
     /// Host types.
     pub hosts: Vec<HostPlan>,
     /// `general.default_server_domain`.
@@ -135,11 +137,11 @@ pub enum StartError {
 pub struct Node {
     /// Addresses of its client listeners, in the order of the plan.
     pub clients: Vec<SocketAddr>,
-    /// Where metrics are.
-    pub metrics: Option<SocketAddr>,
+    /// Addresses of its HTTP listeners, in the order of the plan, and what they serve.
+    pub http: Vec<http::Served>,
     /// The router, for in-process tests and the control socket.
     pub router: Arc<Router>,
-    settings: Vec<Arc<ListenerSettings>>,
+    tls: Vec<ServerTls>,
     db: Db,
     readiness: Readiness,
     shutdown: Shutdown,
@@ -156,6 +158,7 @@ impl Node {
         let mut registry = Registry::new();
         monitoring::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
         let metrics = Metrics::register(&mut registry);
+        observe_disk(&mut registry, &plan.data_dir);
         let readiness = Readiness::starting();
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
@@ -183,32 +186,32 @@ impl Node {
         router.set_hosts(Hosts::new(hosts));
 
         // Bind first …
-        let admission = Arc::new(admission(&plan.listeners));
+        let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
-        let metrics_socket = plan.metrics.map(bind_metrics).transpose()?;
+        let ports = http::bind(plan.http)?;
         let clients = listeners
             .iter()
             .filter_map(|listener| listener.address().ok())
             .collect();
-        let metrics_address = metrics_socket
-            .as_ref()
-            .and_then(|socket| socket.local_addr().ok());
-        let control = control::bind(&plan.data_dir)
-            .map_err(|(path, error)| StartError::Control { path, error })?;
+        let tls = certificates(&listeners, &ports);
+        let control = bind_control(&plan.data_dir)?;
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
         let engine = facts.engine(&router, &in_flight, &shutdown, &late);
         // … then run what a failed start must not leave behind …
         let ledger = ledger.run(in_flight, late.clone());
         late.tasks().spawn("ledger", ledger);
-        let idle = until(late.clone(), idle::run(router.clone()));
-        late.tasks().spawn("idle", idle);
+        late.tasks()
+            .spawn("idle", until(late.clone(), idle::run(router.clone())));
         control.serve(&engine, &late);
-        if let Some(socket) = metrics_socket {
-            serve_metrics(socket, registry, &readiness, &late);
-        }
+        let parts = http::Parts {
+            exporter: Arc::new(Exporter::new(registry, readiness.clone())),
+            router: &router,
+            engine: &engine,
+            admission: &admission,
+        };
+        let http = http::serve(ports, &parts, &late);
         // … serve last.
-        let settings: Vec<_> = listeners.iter().map(|l| l.settings.clone()).collect();
         for listener in listeners {
             let serve = listener.serve(router.clone(), tasks.clone(), shutdown.clone());
             tasks.spawn("listener", serve);
@@ -216,9 +219,9 @@ impl Node {
         readiness.set(State::Ready);
         let node = Self {
             clients,
-            metrics: metrics_address,
+            http,
             router,
-            settings,
+            tls,
             db,
             readiness,
             shutdown,
@@ -233,7 +236,7 @@ impl Node {
     /// The certificates in use, to be read again on request.
     pub fn certificates(&self) -> Certificates {
         Certificates {
-            settings: self.settings.clone(),
+            tls: self.tls.clone(),
             metrics: self.router.metrics.clone(),
         }
     }
@@ -242,6 +245,7 @@ impl Node {
     pub async fn run(self) {
         self.shutdown.cancelled().await;
         daemon::notify::notify_stopping();
+        daemon::notify::extend_timeouts(tokio::time::sleep(self.drain.grace + LATE_GRACE));
         self.readiness.set(State::Draining);
         let deadline = tokio::time::Instant::now() + self.drain.grace;
         drain::sessions(&self.router, &self.drain, &self.shutdown, deadline).await;
@@ -261,18 +265,14 @@ impl Node {
 /// The certificates of all listeners.
 #[derive(Clone)]
 pub struct Certificates {
-    settings: Vec<Arc<ListenerSettings>>,
+    tls: Vec<ServerTls>,
     metrics: Arc<Metrics>,
 }
 
 impl Certificates {
     /// Reads the files again; a bad file leaves the old ones in use. Open connections keep theirs.
     pub fn reload(&self) {
-        for tls in self
-            .settings
-            .iter()
-            .filter_map(|settings| settings.tls.as_ref())
-        {
+        for tls in &self.tls {
             match tls.reload() {
                 Ok(reloaded) => info!(?reloaded, "certificates read again"),
                 Err(error) => {
@@ -285,11 +285,8 @@ impl Certificates {
     }
 
     fn note_expiry(&self) {
-        let all = self
-            .settings
-            .iter()
-            .filter_map(|settings| settings.tls.as_ref());
-        if let Some(first) = all.map(transport::ServerTls::earliest_expiry).min() {
+        let all = self.tls.iter();
+        if let Some(first) = all.map(ServerTls::earliest_expiry).min() {
             let left = first
                 .duration_since(std::time::SystemTime::now())
                 .map_or_else(|late| -whole_secs(late.duration()), whole_secs);
@@ -303,6 +300,11 @@ const LATE_GRACE: Duration = Duration::from_secs(5);
 
 fn whole_secs(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
+}
+
+fn bind_control(data_dir: &Path) -> Result<control::ControlSocket, StartError> {
+    let bound = control::bind(data_dir);
+    bound.map_err(|(path, error)| StartError::Control { path, error })
 }
 
 async fn until(end: Shutdown, work: impl Future<Output = ()>) {
@@ -366,6 +368,7 @@ async fn start_hosts(
             access: plan.access,
             stream_features: made.stream_features,
             stream_management: made.stream_management,
+            held_max: made.held_max,
             replaced_wait_timeout: plan.replaced_wait_timeout,
             parts: made.parts,
         });
@@ -395,9 +398,10 @@ fn bind_clients(
 }
 
 /// A tenth of the connections that there may be need not have logged in yet.
-fn admission(plans: &[ListenerPlan]) -> Admission {
-    let connections = plans.iter().map(|plan| plan.settings.connections_max);
-    let connections_max = connections.fold(0, usize::saturating_add);
+fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
+    let of_clients = clients.iter().map(|plan| plan.settings.connections_max);
+    let of_http = http.iter().map(|plan| plan.connections_max);
+    let connections_max = of_clients.chain(of_http).fold(0, usize::saturating_add);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     Admission {
         newcomers: Newcomers::new((connections_max / 10).max(NEWCOMERS_MIN)),
@@ -408,26 +412,11 @@ fn admission(plans: &[ListenerPlan]) -> Admission {
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
 
-fn bind_metrics(address: SocketAddr) -> Result<TcpListener, StartError> {
-    transport::bind(address, &ListenOptions::default()).map_err(|error| StartError::Listen {
-        address,
-        what: "metrics",
-        error,
-    })
-}
-
-/// Serves metrics until the drain is over.
-fn serve_metrics(socket: TcpListener, registry: Registry, readiness: &Readiness, late: &Shutdown) {
-    let exporter = Exporter::new(registry, readiness.clone());
-    let end = late.clone();
-    late.tasks().spawn("exporter", async move {
-        let served = exporter
-            .serve(socket, async move { end.cancelled().await })
-            .await;
-        if let Err(error) = served {
-            warn!(%error, "exporter stopped");
-        }
-    });
+fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerTls> {
+    let of_clients = clients.iter().filter_map(|l| l.settings.tls.clone());
+    of_clients
+        .chain(http.iter().filter_map(http::Bound::tls))
+        .collect()
 }
 
 /// Opens the database and brings its schema up to date.

@@ -23,6 +23,10 @@ use crate::c2s::resume::{Kept, Managed, NONZAS_BYTES, Settled, Token};
 use crate::ledger::Ledger;
 use crate::receipts::Receipt;
 
+use held::{Held, Offered};
+
+mod held;
+
 /// A session as others see it.
 pub type SessionRef = Arc<Outlet>;
 
@@ -147,6 +151,8 @@ struct Rare {
     bytes_more: usize,
     directed: HashSet<Jid>,
     successor: Option<SessionRef>,
+    /// The client is inactive (XEP-0352): what it need not get at once.
+    held: Option<Box<Held>>,
     /// Dropped when the session has ended altogether.
     waiting_for_end: Vec<tokio::sync::oneshot::Sender<()>>,
     /// What waits until a resumption has put its state in place. That happens between two awaits of the task that
@@ -434,9 +440,75 @@ impl Outlet {
             return Pushed::Taken;
         }
         let waiting = state.waiting_bytes();
-        self.append(&mut state, stanza, token, receipt);
+        if receipt.is_none()
+            && let Some(held) = state.held()
+        {
+            match held.offer(stanza) {
+                Offered::Held => {
+                    drop(state);
+                    // Of no use to anybody later, so nobody waits for it.
+                    batch.settle(token);
+                    return Pushed::Taken;
+                }
+                Offered::Full(stanzas) => {
+                    self.append_held(&mut state, stanzas);
+                    self.after_append(state, waiting, batch);
+                    batch.settle(token);
+                    return Pushed::Taken;
+                }
+                Offered::Passes { first, stanza } => {
+                    self.append_held(&mut state, first);
+                    self.append(&mut state, stanza, token, None);
+                }
+            }
+        } else {
+            self.release(&mut state);
+            self.append(&mut state, stanza, token, receipt);
+        }
         self.after_append(state, waiting, batch);
         Pushed::Taken
+    }
+
+    // ---- client state (XEP-0352)
+
+    /// The client is not looked at: presence and the like may wait, at most `stanzas_max` of it.
+    pub fn set_inactive(&self, stanzas_max: usize) {
+        let mut state = self.state.lock();
+        let held = &mut state.rare().held;
+        held.get_or_insert_with(|| Box::new(Held::new(stanzas_max)));
+    }
+
+    /// The client is looked at again: what has waited goes out.
+    pub fn set_active(self: &Arc<Self>, batch: &mut Batch) {
+        let mut state = self.state.lock();
+        let waiting = state.waiting_bytes();
+        if self.has(Flag::Closed) || !self.release(&mut state) {
+            return;
+        }
+        state.rare().held = None;
+        self.after_append(state, waiting, batch);
+    }
+
+    /// Whether the client has said that it is not looked at.
+    pub fn is_inactive(&self) -> bool {
+        let state = self.state.lock();
+        state.rare.as_ref().is_some_and(|rare| rare.held.is_some())
+    }
+
+    /// Appends what is held back; `false` if the client is active.
+    fn release(self: &Arc<Self>, state: &mut State) -> bool {
+        let Some(held) = state.held() else {
+            return false;
+        };
+        let stanzas = held.take();
+        self.append_held(state, stanzas);
+        true
+    }
+
+    fn append_held(self: &Arc<Self>, state: &mut State, stanzas: Vec<Stanza>) {
+        for stanza in stanzas {
+            self.append(state, stanza, None, None);
+        }
     }
 
     /// Asks the client for an acknowledgement of everything so far, if it manages its stream.
@@ -1035,10 +1107,13 @@ impl Outlet {
         state.forget_behind();
         let rare = state.rare();
         rare.successor = Some(successor.clone());
-        let (directed, kept) = (
-            std::mem::take(&mut rare.directed),
-            std::mem::take(&mut rare.kept),
-        );
+        let directed = std::mem::take(&mut rare.directed);
+        let mut kept = std::mem::take(&mut rare.kept);
+        // A resumed stream starts active (XEP-0352 section 5.1).
+        let held = rare.held.take();
+        let now = self.ledger.clock.now_ms();
+        let held = held.into_iter().flat_map(|mut held| held.take());
+        kept.extend(held.map(|stanza| Kept::new(stanza, None, now)));
         let orders = std::mem::take(&mut rare.orders);
         let waiting_for_end = std::mem::take(&mut rare.waiting_for_end);
         drop(state);
@@ -1112,8 +1187,11 @@ impl Outlet {
         }
         if let Some(rare) = &mut state.rare {
             all.extend(std::mem::take(&mut rare.kept));
+            let now = self.ledger.clock.now_ms();
+            let held = rare.held.take();
+            let held = held.into_iter().flat_map(|mut held| held.take());
+            all.extend(held.map(|stanza| Kept::new(stanza, None, now)));
             if let Some(waiting) = rare.installing.take() {
-                let now = self.ledger.clock.now_ms();
                 let pushed = waiting.pushed.into_iter();
                 all.extend(pushed.map(|(stanza, token, receipt)| {
                     Kept::new(stanza, token, now).with_receipt(receipt)
@@ -1217,6 +1295,10 @@ impl State {
 
     fn rare(&mut self) -> &mut Rare {
         self.rare.get_or_insert_with(Box::default)
+    }
+
+    fn held(&mut self) -> Option<&mut Held> {
+        self.rare.as_mut()?.held.as_deref_mut()
     }
 
     /// Exact size on an empty outlet, amortised on a filled one.

@@ -69,6 +69,7 @@ pub(crate) async fn until(mut is_true: impl FnMut() -> bool) {
 pub(crate) struct TestNode {
     pub(crate) router: Arc<Router>,
     pub(crate) address: SocketAddr,
+    pub(crate) http: Vec<SocketAddr>,
     pub(crate) shutdown: Shutdown,
     pub(crate) running: JoinHandle<()>,
     dir: TempDir,
@@ -89,11 +90,13 @@ impl TestNode {
         let shutdown = Shutdown::new();
         let node = Node::start(plan, shutdown.clone()).await.unwrap();
         let (router, address) = (node.router.clone(), node.clients[0]);
+        let http = node.http.iter().map(|served| served.address).collect();
         #[expect(clippy::disallowed_methods, reason = "outlives the node's own tasks")]
         let running = tokio::spawn(node.run());
         Self {
             router,
             address,
+            http,
             shutdown,
             running,
             dir,
@@ -156,6 +159,8 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             settings: ListenerSettings {
                 tls_mode: TlsMode::None,
                 tls: None,
+                tls_at_balancer: false,
+                proxy_protocol: None,
                 state_timeout: WAIT_MAX,
                 stanza_bytes_max: 65_536,
                 access: "all".into(),
@@ -166,7 +171,7 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
                 connections_max: 1_000,
             },
         }],
-        metrics: None,
+        http: Vec::new(),
         hosts: vec![host_plan()],
         default_domain: DOMAIN.into(),
         language: "en".into(),
@@ -236,6 +241,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         access: plan.access,
         stream_features: Vec::new(),
         stream_management: Some(SETTINGS),
+        held_max: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
         parts: crate::host::Parts::default(),
     }

@@ -1,7 +1,8 @@
 //! A node as a process of its own: started, killed, stopped, and looked at from outside.
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -120,6 +121,65 @@ pub async fn run_to_the_end(args: Vec<String>) -> Result<(Option<i32>, String)> 
     tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
 }
 
+/// The same with a file as the node's standard error, which it takes for the journal of systemd. Returns its exit code
+/// and what the file holds then.
+pub async fn run_for_the_journal(args: Vec<String>) -> Result<(Option<i32>, String)> {
+    let running = tokio::task::spawn_blocking(move || -> Result<_> {
+        let directory = Directory::new()?;
+        let path = directory.path.join("journal");
+        let file = fs::File::create(&path)?;
+        let identity = file.metadata()?;
+        let status = Command::new(binary()?)
+            .args(args)
+            .env(
+                "JOURNAL_STREAM",
+                format!("{}:{}", identity.dev(), identity.ino()),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .status()?;
+        Ok((status.code(), fs::read_to_string(path)?))
+    });
+    tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
+}
+
+/// How `meerkatctl` ended: its exit code, and what it wrote.
+pub struct Ended {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// The standard output.
+    pub stdout: String,
+    /// The standard error.
+    pub stderr: String,
+}
+
+/// Runs `meerkatctl`, which stands beside the node's program, with that text as its standard input.
+pub async fn meerkatctl(args: &[&str], input: &str) -> Result<Ended> {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let input = input.to_owned();
+    let running = tokio::task::spawn_blocking(move || -> Result<_> {
+        let mut child = Command::new(binary()?.with_file_name("meerkatctl"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start meerkatctl")?;
+        let mut stdin = child.stdin.take().context("the input is piped")?;
+        // It reads only what it has to.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        Ok(Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
+    });
+    tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
+}
+
 /// A running node. Killed when dropped.
 pub struct Process {
     child: Child,
@@ -159,12 +219,18 @@ impl Log {
 impl Process {
     /// Starts a node and waits until it serves.
     pub async fn start(home: &Home) -> Result<Self> {
+        Self::start_with(home, Vec::new()).await
+    }
+
+    /// The same with variables in its environment, as a service manager sets them.
+    pub async fn start_with(home: &Home, variables: Vec<(&'static str, String)>) -> Result<Self> {
         let config = home.config();
         // Building and waiting block.
         tokio::task::spawn_blocking(move || {
             let mut child = Command::new(binary()?)
                 .arg("--config")
                 .arg(config)
+                .envs(variables)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
@@ -287,10 +353,11 @@ impl Drop for Process {
 }
 
 /// Whether a line of the log is a warning or an error. That a query was slow is not the node's fault here: a disk that
-/// other tests write to takes its time.
+/// other tests write to takes its time. Nor is what the machine has too little of.
 pub fn is_complaint(line: &str) -> bool {
-    let is_slow_query = line.contains(": slow query ");
-    (line.contains(" WARN ") || line.contains(" ERROR ")) && !is_slow_query
+    let is_of_others =
+        line.contains(": slow query ") || line.contains(": the machine has too little ");
+    (line.contains(" WARN ") || line.contains(" ERROR ")) && !is_of_others
 }
 
 /// The node's program: the one that `MEERKAT_BINARY` names, or built here. The packages are those that are being
@@ -315,7 +382,8 @@ fn build() -> Result<PathBuf> {
             "--package",
             "tests",
         ])
-        .args(["--bin", "meerkat", "--message-format", "json"])
+        .args(["--bin", "meerkat", "--bin", "meerkatctl"])
+        .args(["--message-format", "json"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("cannot run cargo")?;
@@ -325,9 +393,10 @@ fn build() -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     let messages = String::from_utf8_lossy(&output.stdout);
-    let mut executables = messages.lines().filter_map(|line| {
+    let executables = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message.get("executable")?.as_str()?))
     });
-    executables.next_back().context("cargo names no program")
+    let mut nodes = executables.filter(|path| path.file_stem().is_some_and(|of| of == "meerkat"));
+    nodes.next_back().context("cargo names no program")
 }

@@ -120,6 +120,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_presence", ""),
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
+    ("mod_csi", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),

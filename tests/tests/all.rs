@@ -5,6 +5,8 @@
 )]
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;
@@ -20,6 +22,8 @@ mod resumption;
 mod scenarios;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod strangers;
 

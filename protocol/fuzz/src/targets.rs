@@ -1,6 +1,7 @@
 //! What is fuzzed: functions that panic when a property does not hold.
 
 mod jid;
+mod proxy;
 mod sasl;
 mod xml_stream;
 mod xml_tree;
@@ -16,11 +17,12 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 4] = [
+pub(crate) const TARGETS: [Target; 5] = [
     xml_stream::TARGET,
     xml_tree::TARGET,
     jid::TARGET,
     sasl::TARGET,
+    proxy::TARGET,
 ];
 
 /// Words of XML and XMPP.

@@ -1,7 +1,7 @@
 //! What a listener gives to the connections it accepts.
 use std::time::Duration;
 
-use transport::ServerTls;
+use transport::{ProxyProtocol, ServerTls};
 
 use crate::auth::MethodKind;
 
@@ -24,6 +24,10 @@ pub struct ListenerSettings {
     pub tls_mode: TlsMode,
     /// Certificates, unless the mode is `None`.
     pub tls: Option<ServerTls>,
+    /// A balancer in front ends TLS: what comes here counts as encrypted.
+    pub tls_at_balancer: bool,
+    /// Who may announce clients' addresses, if anybody has to.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Longest time in one state before bind.
     pub state_timeout: Duration,
     /// Largest stanza in bytes after login.

@@ -40,6 +40,7 @@ pub(super) struct Negotiation<'a> {
     host: Option<Arc<Host>>,
     header_sent: bool,
     handshake: Option<Handshake>,
+    /// By us, or by a balancer in front.
     encrypted: bool,
     /// Who has logged in.
     account: Option<BareJid>,
@@ -66,12 +67,13 @@ enum Step {
 
 /// Takes a connection to a session. An error has been told to the client already, as far as it can be.
 pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
+    let encrypted = conn.listener.tls_at_balancer;
     let mut negotiation = Negotiation {
         conn,
         host: None,
         header_sent: false,
         handshake: None,
-        encrypted: false,
+        encrypted,
         account: None,
         attempts: 0,
         bindings_refused: 0,

@@ -7,6 +7,7 @@ use ahash::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
 use protocol::{StreamCondition, StreamError};
+use tokio_util::sync::CancellationToken;
 
 use crate::auth::throttle::client_network;
 use crate::outlet::{Order, SessionRef};
@@ -33,7 +34,28 @@ struct Book {
 struct Entry {
     /// `None` for loopback.
     network: Option<IpAddr>,
-    outlet: SessionRef,
+    whom: Whom,
+}
+
+/// Who is told to go.
+pub enum Whom {
+    /// A client's stream.
+    Stream(SessionRef),
+    /// An HTTP connection that has not sent a whole request.
+    Http(CancellationToken),
+}
+
+impl Whom {
+    fn tell(self) {
+        match self {
+            Self::Stream(outlet) => outlet.order(Order::Close(
+                StreamError::new(StreamCondition::PolicyViolation)
+                    .with_text("too many connections have no session"),
+                "newcomers",
+            )),
+            Self::Http(told_to_go) => told_to_go.cancel(),
+        }
+    }
 }
 
 /// A connection's place among them, until it has a session or has ended.
@@ -52,7 +74,7 @@ impl Newcomers {
     }
 
     /// Gives a new connection its place. If its address or the node has too many, the oldest of them is told to go.
-    pub fn enter(self: &Arc<Self>, peer: IpAddr, outlet: &SessionRef) -> Newcomer {
+    pub fn enter(self: &Arc<Self>, peer: IpAddr, whom: Whom) -> Newcomer {
         let is_known = !peer.to_canonical().is_loopback();
         let network = is_known.then(|| client_network(peer));
         let mut book = self.book.lock();
@@ -69,17 +91,10 @@ impl Newcomers {
             gone = book.by_age.first_key_value().map(|(number, _)| *number);
         }
         let gone = gone.and_then(|number| book.remove(number));
-        let number = book.add(Entry {
-            network,
-            outlet: outlet.clone(),
-        });
+        let number = book.add(Entry { network, whom });
         drop(book);
         if let Some(gone) = gone {
-            gone.outlet.order(Order::Close(
-                StreamError::new(StreamCondition::PolicyViolation)
-                    .with_text("too many connections have no session"),
-                "newcomers",
-            ));
+            gone.whom.tell();
         }
         Newcomer {
             newcomers: self.clone(),
@@ -152,13 +167,13 @@ mod tests {
         let newcomers = Newcomers::new(NEWCOMERS_MAX);
         let (first, _client) = outlet(&ledger, 1).await;
         let (second, _client) = outlet(&ledger, 2).await;
-        let other = newcomers.enter(OTHER, &first);
-        let mut places = vec![newcomers.enter(PEER, &first)];
+        let other = newcomers.enter(OTHER, Whom::Stream(first.clone()));
+        let mut places = vec![newcomers.enter(PEER, Whom::Stream(first.clone()))];
         for _ in 1..NEWCOMERS_PER_ADDRESS_MAX {
-            places.push(newcomers.enter(PEER, &second));
+            places.push(newcomers.enter(PEER, Whom::Stream(second.clone())));
         }
         assert_eq!(newcomers.count(), NEWCOMERS_PER_ADDRESS_MAX + 1);
-        places.push(newcomers.enter(PEER, &second));
+        places.push(newcomers.enter(PEER, Whom::Stream(second.clone())));
         assert_eq!(newcomers.count(), NEWCOMERS_PER_ADDRESS_MAX + 1);
         is_told_to_go(&first).await;
         drop((places, other));
@@ -173,10 +188,10 @@ mod tests {
         let newcomers = Newcomers::new(max);
         let (first, _client) = outlet(&ledger, 1).await;
         let (second, _client) = outlet(&ledger, 2).await;
-        let mut places = vec![newcomers.enter(LOOPBACK, &first)];
-        places.extend((1..max).map(|_| newcomers.enter(LOOPBACK, &second)));
+        let mut places = vec![newcomers.enter(LOOPBACK, Whom::Stream(first.clone()))];
+        places.extend((1..max).map(|_| newcomers.enter(LOOPBACK, Whom::Stream(second.clone()))));
         assert_eq!(newcomers.count(), max);
-        places.push(newcomers.enter(PEER, &second));
+        places.push(newcomers.enter(PEER, Whom::Stream(second.clone())));
         assert_eq!(newcomers.count(), max);
         is_told_to_go(&first).await;
     }

@@ -524,18 +524,31 @@ impl Session {
             // Never answered with an error.
             return ControlFlow::Break(End::Closed);
         }
-        if element.ns() != ns::STREAM_MANAGEMENT {
-            return ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into());
-        }
-        match element.name() {
-            "enable" => ControlFlow::Continue(Some(Slow::Enable(Box::new(element.clone())))),
-            "resume" => {
+        match (element.name(), element.ns()) {
+            ("enable", ns::STREAM_MANAGEMENT) => {
+                ControlFlow::Continue(Some(Slow::Enable(Box::new(element.clone()))))
+            }
+            ("resume", ns::STREAM_MANAGEMENT) => {
                 let failed = failed(StanzaCondition::UnexpectedRequest, None);
                 self.outlet.push_bytes(&failed, &mut self.batch);
                 ControlFlow::Continue(None)
             }
+            (state @ ("active" | "inactive"), ns::CSI) => self.client_state(state == "active"),
             _ => ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into()),
         }
+    }
+
+    /// XEP-0352: whether somebody looks at the client.
+    fn client_state(&mut self, is_active: bool) -> ControlFlow<End, Option<Slow>> {
+        let Some(held_max) = self.host.held_max else {
+            return ControlFlow::Break(StreamCondition::UnsupportedStanzaType.into());
+        };
+        if is_active {
+            self.outlet.set_active(&mut self.batch);
+        } else {
+            self.outlet.set_inactive(held_max);
+        }
+        ControlFlow::Continue(None)
     }
 
     /// `<r/>`: answered with this batch if there is all to tell, else when there is or after a short while, since an

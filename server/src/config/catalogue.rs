@@ -99,7 +99,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         &["service"],
         "`[[listen.component]]`, which is not supported yet",
     ),
-    Entry::not_yet("listen.c2s", &["proxy_protocol"]),
     Entry::removed(
         "listen.c2s",
         &["zlib"],
@@ -128,14 +127,53 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved("listen.c2s.tls", &["verify_peer"], "`verify_mode`"),
     Entry::removed("listen.c2s.tls", &["module"], "there is one TLS library"),
     Entry::moved("listen.c2s.tls", &["protocol_options"], "`versions`"),
-    Entry::not_yet("listen.http", &["tls", "protocol.compress"]),
+    Entry::not_yet("listen.http", &["protocol.compress"]),
+    Entry::not_yet(
+        "listen.http.tls",
+        &[
+            "cacertfile",
+            "password",
+            "ciphers",
+            "disconnect_on_failure",
+            "crl_files",
+            "dhfile",
+            "early_data",
+            "session_tickets",
+        ],
+    ),
     Entry::not_yet(
         "listen.http.handlers",
+        &["mongoose_bosh_handler", "mongoose_websocket_handler"],
+    ),
+    Entry::not_yet(
+        "listen.http.handlers.mongoose_graphql_handler",
+        &["sse_idle_timeout"],
+    ),
+    Entry::values_not_yet(
+        "listen.http.handlers.mongoose_graphql_handler.schema_endpoint",
+        &["domain_admin", "user"],
+    ),
+    Entry::values_not_yet(
+        "listen.http.handlers.mongoose_graphql_handler.allowed_categories",
         &[
-            "mongoose_bosh_handler",
-            "mongoose_websocket_handler",
-            "mongoose_graphql_handler",
+            "domain",
+            "muc",
+            "muc_light",
+            "vcard",
+            "metric",
+            "gdpr",
+            "inbox",
+            "http_upload",
+            "token",
+            "cets",
+            "broadcast",
+            "blocklist",
         ],
+    ),
+    Entry::values_removed(
+        "listen.http.handlers.mongoose_graphql_handler.allowed_categories",
+        &["mnesia"],
+        "there is no Mnesia here",
     ),
     Entry::moved(
         "listen.http.handlers",
@@ -167,7 +205,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "cowboy_swagger_redirect_handler",
             "cowboy_swagger_json_handler",
         ],
-        "`mongoose_graphql_handler` takes its place, which is not supported yet",
+        "`mongoose_graphql_handler` takes its place",
     ),
     // [auth]
     Entry::not_yet(
@@ -348,7 +386,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_broadcast",
             "mod_cache_users",
             "mod_caps",
-            "mod_csi",
             "mod_domain_isolation",
             "mod_event_pusher",
             "mod_extdisco",
@@ -403,7 +440,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_muc_commands",
             "mod_muc_light_commands",
         ],
-        "`mongoose_graphql_handler` takes its place, which is not supported yet",
+        "`mongoose_graphql_handler` takes its place",
     ),
     Entry::moved(
         "modules",

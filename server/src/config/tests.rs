@@ -240,6 +240,20 @@ fn every_option_in_the_catalogue_is_answered_by_name() {
 
 /// A document with this line, in which arrays of tables are written as such.
 fn document(line: &str) -> String {
+    const GRAPHQL: &str = "listen.http.handlers.mongoose_graphql_handler";
+    if let Some(rest) = line
+        .strip_prefix(GRAPHQL)
+        .and_then(|rest| rest.strip_prefix('.'))
+    {
+        let endpoint = match rest.starts_with("schema_endpoint") {
+            true => "",
+            false => "schema_endpoint = 'admin'",
+        };
+        return format!(
+            "{GENERAL}[[listen.http]]\nport = 0\nip_address = '127.0.0.1'\n\
+             [[{GRAPHQL}]]\nhost = '_'\n{endpoint}\n{rest}\n"
+        );
+    }
     for (array, required) in [
         ("listen.c2s", "port = 0"),
         ("listen.http", "port = 0"),
@@ -358,7 +372,10 @@ ip_address = '127.0.0.1'
 [[listen.http]]
 port = 1
 ip_version = 5
-handlers.mongoose_prometheus_handler = [{{ host = 'x', path = '/' }}]
+transport.max_connections = 0
+tls = {{ keyfile = 'x' }}
+handlers.mongoose_prometheus_handler = [{{ host = '[...]x', path = 'm' }},
+  {{ host = '_', path = '/m' }}, {{ host = '_', path = '/m' }}, {{ host = '', path = '/m/:name' }}]
 [shaper.fast]
 max_rate = 0
 [access]
@@ -378,9 +395,14 @@ c2s = []
             "15:14: \"a.example\" has a certificate already",
             "17:1: this port serves nothing",
             "22:14: 5 is neither 4 nor 6",
-            "23:50: a host other than \"_\" is not supported yet",
-            "23:62: a path other than \"/metrics\" is not supported yet",
-            "25:12: `max_rate`: 0 is not between 1 and 1000000000",
+            "23:29: no connection is allowed on this port",
+            "24:19: `keyfile` without `certfile`: the certificate is missing",
+            "25:50: a pattern of hosts is not supported yet",
+            "25:67: \"m\" is no path",
+            "26:53: there is a handler for this host and path already",
+            "26:70: the host is empty",
+            "26:81: a pattern of paths is not supported yet",
+            "28:12: `max_rate`: 0 is not between 1 and 1000000000",
         ]
         .iter()
         .copied()
@@ -516,6 +538,55 @@ fn what_is_unsafe_must_be_meant() {
 }
 
 #[test]
+fn a_balancer_in_front_is_said_with_all_that_belongs_to_it() {
+    let text = |lines: &str| {
+        format!("general.hosts = ['a.example']\n[[listen.c2s]]\nport = 5222\n{lines}\n")
+    };
+    let check = |lines: &str, expected: &[&str]| check(&text(lines), expected);
+    let open = "proxy_protocol = true\ntls_at_balancer = true\n";
+    check(
+        &format!("{open}proxy_protocol_networks = ['10.0.0.0/8', '2001:db8::7']"),
+        &[],
+    );
+    check(&format!("{open}ip_address = '127.0.0.1'"), &[]);
+    check(
+        open,
+        &[
+            "4:18: which networks may send PROXY headers is not said: only this machine could connect",
+        ],
+    );
+    check(
+        "tls_at_balancer = true",
+        &[
+            "4:19: whoever reaches this port without the balancer would send passwords and messages \
+           without encryption",
+        ],
+    );
+    check("tls_at_balancer = true\nip_address = '::1'", &[]);
+    check(
+        "tls_at_balancer = true\nip_address = '::1'\ntls = {}",
+        &["4:19: TLS ends either at the balancer or here: `tls` is there too"],
+    );
+    let local = "ip_address = '::1'\nproxy_protocol = true\nproxy_protocol_networks =";
+    check(
+        &format!("{local} []"),
+        &["6:27: no network may send PROXY headers: nobody could connect"],
+    );
+    check(
+        &format!("{local} ['::1', '10.0.0.1/8', 'lb']"),
+        &[
+            "6:35: \"10.0.0.1/8\" is not a network: bits are set behind the length of the network",
+            "6:49: \"lb\" is not a network: \
+             it is not an address with or without a length, as in 10.0.0.0/8",
+        ],
+    );
+    check(
+        "ip_address = '::1'\nproxy_protocol_networks = ['::1']",
+        &["5:27: it says nothing without `proxy_protocol = true`"],
+    );
+}
+
+#[test]
 fn the_database_is_chosen() {
     let config = Config::parse(GENERAL, "f").unwrap();
     let expected = PathBuf::from("meerkat-data/meerkat.db");
@@ -612,42 +683,6 @@ fn methods_are_those_with_a_section_unless_they_are_listed() {
 }
 
 #[test]
-fn the_check_of_a_file_prints_all_and_says_so_by_its_exit_code() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f.toml");
-    fs::write(&path, "[general]\nhosts = ['a.example']\n").unwrap();
-    let (text, code) = check_report(&path);
-    assert_eq!(text, format!("{}: no findings\n", path.display()));
-    assert_eq!(code, ExitCode::SUCCESS);
-
-    fs::write(&path, "[general]\nhosts = []\nloglevl = 1\n").unwrap();
-    let (text, code) = check_report(&path);
-    assert_eq!(
-        text.lines().filter(|line| line.contains("f.toml:")).count(),
-        2
-    );
-    assert_eq!(code, ExitCode::from(78));
-}
-
-#[test]
-fn a_certificate_that_is_not_there_is_a_finding() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f.toml");
-    let text = format!(
-        "{GENERAL}[[listen.c2s]]\nport = 0\ntls = {{ certfile = '{0}/c', keyfile = '{0}/k' }}\n",
-        directory.path().display()
-    );
-    fs::write(&path, text).unwrap();
-    fs::write(directory.path().join("k"), "").unwrap();
-    let (text, _) = check_report(&path);
-    assert!(
-        text.contains(":4:20: `certfile`: cannot be read: No such file"),
-        "{text}"
-    );
-    assert_eq!(text.lines().count(), 4);
-}
-
-#[test]
 fn every_option_has_a_description() {
     assert_eq!(undocumented(&schemars::schema_for!(Config)), [""; 0]);
 }
@@ -685,4 +720,57 @@ fn what_a_broken_file_seems_to_lack_is_not_told() {
         .to_string();
     assert!(findings.contains("unclosed table"), "{findings}");
     assert!(!findings.contains("hosts"), "{findings}");
+}
+
+/// Security cases G07 and K04: whoever may use the admin API may do everything.
+#[test]
+fn k04_the_admin_api_is_not_open_to_everybody() {
+    let findings = |address: &str, more: &str, tls: &str, handler: &str| {
+        let text = format!(
+            "[general]\nhosts = ['a.example']\n{more}\n\
+             [[listen.http]]\nport = 0\nip_address = '{address}'\n{tls}\n\
+             [[listen.http.handlers.mongoose_graphql_handler]]\nhost = '_'\nschema_endpoint = 'admin'\n{handler}\n"
+        );
+        messages(&text)
+    };
+    let login = "username = 'admin'\npassword = 'well chosen'";
+    let none: [String; 0] = [];
+    assert_eq!(findings("127.0.0.1", "", "", ""), none);
+    assert_eq!(findings("127.0.0.1", "", "", login), none);
+    assert_eq!(findings("0.0.0.0", "", "tls = {}", login), none);
+    let known = "i_know_unsafe = ['graphql_without_tls']";
+    assert_eq!(findings("0.0.0.0", known, "", login), none);
+    let check = |found: Vec<String>, expected: &str| {
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{expected}: {found:?}"
+        );
+    };
+    check(
+        findings("0.0.0.0", known, "tls = {}", ""),
+        "would be an administrator",
+    );
+    check(
+        findings("0.0.0.0", "", "", login),
+        "sent without encryption",
+    );
+    let local = |handler: &str| findings("127.0.0.1", "", "", handler);
+    check(local("username = 'admin'"), "`username` without `password`");
+    check(local("password = 'x'"), "`password` without `username`");
+    check(local("username = 'a:b'\npassword = 'x'"), "no colon");
+    check(local("username = 'a'\npassword = ''"), "is empty");
+    check(
+        local("username = 'a'\npassword_file = '/nonexistent'"),
+        "cannot read the secret",
+    );
+    check(local("allowed_categories = []"), "no category is left");
+    check(
+        local("allowed_categories = ['account', 'account']"),
+        "stands twice",
+    );
+    check(
+        local("allowed_categories = ['muc']"),
+        "is not supported yet",
+    );
+    check(local("path = 'x'"), "is no path");
 }

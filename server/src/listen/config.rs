@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
+use daemon::{Secret, SecretError};
 use protocol::jid::prepare_domain;
+use protocol::proxy::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use transport::{CertificatePaths, CertificateReview, ProxyProtocol};
 
 use crate::auth::config::Method;
 
@@ -42,7 +45,8 @@ pub struct C2sListener {
     #[serde(default = "C2sListener::default_backlog")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub backlog: u32,
-    /// How many connections this port has at the same time; further ones are closed at once.
+    /// How many connections this port has at the same time; further ones are closed at once. A number of your own is
+    /// held against the limits of the machine at start.
     #[serde(default = "C2sListener::default_max_connections")]
     pub max_connections: OrInfinity<u64>,
     /// The greatest stanza that a client may send. A greater one is answered with `not-allowed`; one of more than twice
@@ -69,6 +73,18 @@ pub struct C2sListener {
     /// Offers the session request of RFC 3921 that old clients insist on.
     #[serde(default = "default_true")]
     pub backwards_compatible_session: bool,
+    /// Each connection begins with a header that tells the client's address (the PROXY protocol, version 1 or 2), as
+    /// a balancer sends it. A connection without one is closed.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The networks that may send such a header, as in `["10.0.0.0/8"]`; connections from elsewhere are closed. By
+    /// default this machine alone. Ours.
+    #[serde(default)]
+    pub proxy_protocol_networks: Option<Vec<String>>,
+    /// A balancer in front ends TLS, so that what comes here without it counts as encrypted. Channel binding is not
+    /// offered then. Ours.
+    #[serde(default)]
+    pub tls_at_balancer: bool,
     /// Lets several sockets listen on the same port (`SO_REUSEPORT`).
     #[serde(default)]
     pub reuse_port: bool,
@@ -192,6 +208,9 @@ pub struct HttpListener {
     /// What is below HTTP.
     #[serde(default)]
     pub transport: HttpTransport,
+    /// Encryption from the first byte (HTTPS); absent means none.
+    #[serde(default)]
+    pub tls: Option<HttpTls>,
     /// What is served, by handler.
     #[serde(default)]
     pub handlers: HttpHandlers,
@@ -204,8 +223,75 @@ pub struct HttpTransport {
     /// Accepted and not used: one task accepts.
     #[schemars(range(min = 1, max = 100_000))]
     pub num_acceptors: u32,
-    /// Accepted: the exporter has a lower limit of its own.
+    /// How many connections this port has at the same time, WebSocket sessions included; further ones are closed at
+    /// once.
     pub max_connections: OrInfinity<u64>,
+}
+
+/// Encryption of a port for HTTP.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct HttpTls {
+    /// The certificate chain, PEM, the server's own certificate first. Without it the node makes a
+    /// self-signed certificate for its domains and keeps it in `data_dir`.
+    pub certfile: Option<PathBuf>,
+    /// The private key of `certfile`, PEM, without a passphrase.
+    pub keyfile: Option<PathBuf>,
+    /// The versions of TLS to speak.
+    pub versions: Vec<TlsVersion>,
+    /// Accepted: the node asks clients for no certificate, so none is checked, whatever stands here.
+    pub verify_mode: VerifyMode,
+    /// Certificates of single domains, chosen by the name that the client asks for (SNI). Ours.
+    pub certificates: Vec<DomainCertificate>,
+}
+
+impl Default for HttpTls {
+    fn default() -> Self {
+        Self {
+            certfile: None,
+            keyfile: None,
+            versions: vec![TlsVersion::Tls12, TlsVersion::Tls13],
+            verify_mode: VerifyMode::Peer,
+            certificates: Vec::new(),
+        }
+    }
+}
+
+/// The files of a listener's TLS, and what it speaks.
+#[derive(Debug, Clone, Copy)]
+pub struct TlsFiles<'a> {
+    /// The certificate chain of everybody.
+    pub certfile: Option<&'a Path>,
+    /// Its key.
+    pub keyfile: Option<&'a Path>,
+    /// The versions of TLS to speak.
+    pub versions: &'a [TlsVersion],
+    /// Certificates of single domains.
+    pub certificates: &'a [DomainCertificate],
+}
+
+impl C2sTls {
+    /// What it has in common with other listeners.
+    pub fn files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            certfile: self.certfile.as_deref(),
+            keyfile: self.keyfile.as_deref(),
+            versions: &self.versions,
+            certificates: &self.certificates,
+        }
+    }
+}
+
+impl HttpTls {
+    /// What it has in common with other listeners.
+    pub fn files(&self) -> TlsFiles<'_> {
+        TlsFiles {
+            certfile: self.certfile.as_deref(),
+            keyfile: self.keyfile.as_deref(),
+            versions: &self.versions,
+            certificates: &self.certificates,
+        }
+    }
 }
 
 impl Default for HttpTransport {
@@ -221,18 +307,234 @@ impl Default for HttpTransport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpHandlers {
-    /// Metrics for Prometheus at `/metrics`, and beside them `/healthz` and `/readyz`.
+    /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
+    /// The admin API: MongooseIM's GraphQL schema.
+    pub mongoose_graphql_handler: Vec<GraphqlHandler>,
+}
+
+/// Where the admin API is, and who may use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GraphqlHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path.
+    #[serde(default = "GraphqlHandler::default_path")]
+    pub path: String,
+    /// Which schema.
+    pub schema_endpoint: SchemaEndpoint,
+    /// Whom an administrator says to be (HTTP Basic). Without `username` and `password` everybody who reaches the port
+    /// is an administrator, so it has to listen on loopback.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The password that goes with `username`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// A file with the password, and nothing else. Ours.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The categories of commands that may be used here; by default all.
+    #[serde(default)]
+    pub allowed_categories: Option<Vec<Category>>,
+}
+
+/// A schema of GraphQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaEndpoint {
+    /// For administrators of the node.
+    Admin,
+}
+
+/// A category of the admin schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the schema says it")]
+pub enum Category {
+    #[serde(rename = "checkAuth")]
+    CheckAuth,
+    #[serde(rename = "account")]
+    Account,
+    #[serde(rename = "last")]
+    Last,
+    #[serde(rename = "session")]
+    Session,
+    #[serde(rename = "stanza")]
+    Stanza,
+    #[serde(rename = "roster")]
+    Roster,
+    #[serde(rename = "private")]
+    Private,
+    #[serde(rename = "stat")]
+    Stat,
+    #[serde(rename = "server")]
+    Server,
+    #[serde(rename = "offline")]
+    Offline,
+}
+
+impl Category {
+    /// Its name in the schema.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CheckAuth => "checkAuth",
+            Self::Account => "account",
+            Self::Last => "last",
+            Self::Session => "session",
+            Self::Stanza => "stanza",
+            Self::Roster => "roster",
+            Self::Private => "private",
+            Self::Stat => "stat",
+            Self::Server => "server",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+impl GraphqlHandler {
+    /// MongooseIM's.
+    fn default_path() -> String {
+        "/api/graphql".into()
+    }
+
+    /// Name and password; `None` if none are asked for.
+    ///
+    /// # Errors
+    /// The file of the password cannot be used.
+    pub fn credentials(&self) -> Result<Option<(String, Secret)>, SecretError> {
+        let password = Secret::resolve(self.password.as_ref(), self.password_file.as_deref())?;
+        Ok(self.username.clone().zip(password))
+    }
+}
+
+/// The password of MongooseIM's template, which everybody knows.
+const PASSWORD_OF_TEMPLATE: &str = "secret";
+
+impl Check for GraphqlHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        Place::new(&self.host, &self.path).check(checks);
+        let has_password = self.password.is_some() || self.password_file.is_some();
+        match &self.username {
+            Some(_) if !has_password && checks.is_sound("password") => {
+                let message = "`username` without `password`";
+                checks.finding("username", message, "add `password`, or `password_file`");
+            }
+            None if has_password && checks.is_sound("username") => {
+                checks.finding("password", "`password` without `username`", "");
+            }
+            Some(username) if username.is_empty() || username.contains(':') => {
+                let message = "a name is not empty and has no colon";
+                checks.finding("username", message, "");
+            }
+            _ => {}
+        }
+        match Secret::resolve(self.password.as_ref(), self.password_file.as_deref()) {
+            Err(error) => checks.finding("password_file", error.to_string(), ""),
+            Ok(Some(password)) if password.reveal().is_empty() => {
+                checks.finding("password", "the password is empty", "");
+            }
+            Ok(Some(password)) if password.reveal() == PASSWORD_OF_TEMPLATE => {
+                let message = "the password is the one of MongooseIM's template";
+                checks.warning("password", message, "everybody knows it: take another");
+            }
+            Ok(_) => {}
+        }
+        let Some(categories) = &self.allowed_categories else {
+            return;
+        };
+        if categories.is_empty() {
+            let message = "no category is left";
+            checks.finding(
+                "allowed_categories",
+                message,
+                "take the line out for all of them",
+            );
+        }
+        for (index, category) in categories.iter().enumerate() {
+            if categories[..index].contains(category) {
+                let path = format!("allowed_categories[{index}]");
+                checks.finding(&path, "this category stands twice", "");
+            }
+        }
+    }
 }
 
 /// Where the metrics are.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrometheusHandler {
-    /// The host that is asked for; only `_`, which is any.
+    /// The host that is asked for; `_` is any.
     pub host: String,
-    /// The path; only `/metrics`.
+    /// The path, usually `/metrics`.
     pub path: String,
+}
+
+/// Where a handler is, as the options of every handler have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place<'a> {
+    host: &'a str,
+    path: &'a str,
+}
+
+impl<'a> Place<'a> {
+    /// From the options of a handler.
+    pub fn new(host: &'a str, path: &'a str) -> Self {
+        Self { host, path }
+    }
+
+    /// The host in lower case; `None` is any.
+    pub fn host(&self) -> Option<Box<str>> {
+        (self.host != ANY_HOST).then(|| self.host.to_ascii_lowercase().into())
+    }
+
+    /// The path.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// To be called by the `check` of every handler.
+    pub fn check(&self, checks: &mut Checks<'_>) {
+        // What Cowboy, which MongooseIM uses, takes for a pattern.
+        let is_pattern = |text: &str| text.contains([':', '[', ']', '*']) || text.contains("...");
+        if self.host != ANY_HOST && is_pattern(self.host) {
+            let message = "a pattern of hosts is not supported yet";
+            checks.finding(
+                "host",
+                message,
+                "name the host, or write `host = \"_\"` for any",
+            );
+        } else if self.host.is_empty() {
+            let message = "the host is empty";
+            checks.finding("host", message, "write `host = \"_\"` for any");
+        }
+        if !self.path.starts_with('/') || self.path.contains(['?', '#']) {
+            let message = format!("{:?} is no path", self.path);
+            checks.finding("path", message, "a path begins with `/`");
+        } else if is_pattern(self.path) {
+            let message = "a pattern of paths is not supported yet";
+            checks.finding("path", message, "write the whole path");
+        }
+    }
+}
+
+/// The host that is any.
+const ANY_HOST: &str = "_";
+
+impl HttpHandlers {
+    /// Where each handler is, with its path in the configuration.
+    fn places(&self) -> Vec<(String, Place<'_>)> {
+        let prometheus = self.mongoose_prometheus_handler.iter().enumerate();
+        let prometheus = prometheus.map(|(index, of)| {
+            let place = Place::new(&of.host, &of.path);
+            (format!("mongoose_prometheus_handler[{index}]"), place)
+        });
+        let graphql = self.mongoose_graphql_handler.iter().enumerate();
+        let graphql = graphql.map(|(index, of)| {
+            let place = Place::new(&of.host, &of.path);
+            (format!("mongoose_graphql_handler[{index}]"), place)
+        });
+        prometheus.chain(graphql).collect()
+    }
 }
 
 /// How long a client may stay in one state when the file says `"infinity"`.
@@ -255,6 +557,9 @@ impl C2sListener {
             access: Self::default_access(),
             allowed_auth_methods: None,
             backwards_compatible_session: true,
+            proxy_protocol: false,
+            proxy_protocol_networks: None,
+            tls_at_balancer: false,
             reuse_port: false,
             hibernate_after: default_hibernate_after(),
             tls: None,
@@ -275,6 +580,17 @@ impl C2sListener {
     /// The name of the shaper; `None` for `none`.
     pub fn shaper(&self) -> Option<&str> {
         Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
+    }
+
+    /// Who may announce clients' addresses, if anybody does.
+    pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
+        proxy_protocol(self.proxy_protocol, self.proxy_protocol_networks.as_deref())
+    }
+
+    /// The limit of connections, if it is one that somebody chose.
+    pub fn chosen_connections(&self) -> Option<u64> {
+        let is_chosen = self.max_connections != Self::default_max_connections();
+        self.max_connections.finite().filter(|_| is_chosen)
     }
 
     /// Whether only this machine can reach it.
@@ -322,6 +638,7 @@ impl HttpListener {
             proto: Proto::Tcp,
             hibernate_after: default_hibernate_after(),
             transport: HttpTransport::default(),
+            tls: None,
             handlers: HttpHandlers::default(),
         }
     }
@@ -338,6 +655,18 @@ fn address(address: Option<IpAddr>, version: Option<u8>, port: u16) -> SocketAdd
         _ => Ipv4Addr::UNSPECIFIED.into(),
     };
     SocketAddr::new(address.unwrap_or(any), port)
+}
+
+/// Who may announce clients' addresses on a port, by its options: this machine if no networks are named. What is no
+/// network is nobody's; a checked configuration has none.
+pub fn proxy_protocol(is_expected: bool, networks: Option<&[String]>) -> Option<ProxyProtocol> {
+    is_expected.then(|| match networks {
+        None => ProxyProtocol::new(Network::LOOPBACK),
+        Some(networks) => {
+            let networks = networks.iter().filter_map(|text| text.parse().ok());
+            ProxyProtocol::new(networks.collect::<Vec<Network>>())
+        }
+    })
 }
 
 fn default_num_acceptors() -> u32 {
@@ -392,15 +721,65 @@ impl Check for C2sListener {
             let message = "no connection is allowed on this port";
             checks.finding("max_connections", message, "");
         }
+        let networks = self.proxy_protocol_networks.as_deref();
+        check_proxy_protocol(self.proxy_protocol, networks, self.is_local(), checks);
+        if self.tls_at_balancer && self.tls.is_some() {
+            let message = "TLS ends either at the balancer or here: `tls` is there too";
+            checks.finding("tls_at_balancer", message, "remove one of them");
+        }
+    }
+}
+
+/// Rules of the options `proxy_protocol` and `proxy_protocol_networks` of a port.
+pub fn check_proxy_protocol(
+    is_expected: bool,
+    networks: Option<&[String]>,
+    is_local: bool,
+    checks: &mut Checks<'_>,
+) {
+    const KEY: &str = "proxy_protocol_networks";
+    if !checks.is_sound("proxy_protocol") || !checks.is_sound(KEY) {
+        return;
+    }
+    let Some(networks) = networks else {
+        if is_expected && !is_local && checks.is_sound("ip_address") {
+            let message = "which networks may send PROXY headers is not said: \
+                only this machine could connect";
+            let hint = "add the balancer's, as in `proxy_protocol_networks = [\"10.0.0.0/8\"]`";
+            checks.finding("proxy_protocol", message, hint);
+        }
+        return;
+    };
+    if !is_expected {
+        let message = "it says nothing without `proxy_protocol = true`";
+        checks.finding(KEY, message, "");
+    } else if networks.is_empty() {
+        let message = "no network may send PROXY headers: nobody could connect";
+        checks.finding(KEY, message, "");
+    }
+    for (index, text) in networks.iter().enumerate() {
+        if let Err(error) = text.parse::<Network>() {
+            let message = format!("{text:?} is not a network: {error}");
+            checks.finding(&format!("{KEY}[{index}]"), message, "");
+        }
     }
 }
 
 impl Check for HttpListener {
     fn check(&self, checks: &mut Checks<'_>) {
         check_family(self.ip_address, self.ip_version, checks);
-        if checks.is_sound("handlers") && self.handlers.mongoose_prometheus_handler.is_empty() {
+        if let Some(tls) = &self.tls {
+            checks.part("tls", tls);
+        }
+        if self.transport.max_connections == OrInfinity::Value(0) {
+            let message = "no connection is allowed on this port";
+            checks.finding("transport.max_connections", message, "");
+        }
+        let places = self.handlers.places();
+        if checks.is_sound("handlers") && places.is_empty() {
             let message = "this port serves nothing";
-            let hint = "add `[[listen.http.handlers.mongoose_prometheus_handler]]`";
+            let hint = "add a handler, for instance \
+                `[[listen.http.handlers.mongoose_prometheus_handler]]`";
             checks.finding("", message, hint);
         }
         checks.within("handlers", |checks| {
@@ -408,20 +787,31 @@ impl Check for HttpListener {
                 "mongoose_prometheus_handler",
                 &self.handlers.mongoose_prometheus_handler,
             );
+            checks.each(
+                "mongoose_graphql_handler",
+                &self.handlers.mongoose_graphql_handler,
+            );
+            let mut taken = Vec::new();
+            for (key, place) in &places {
+                if taken.contains(&place) {
+                    let message = "there is a handler for this host and path already";
+                    checks.finding(&format!("{key}.path"), message, "");
+                }
+                taken.push(place);
+            }
         });
+    }
+}
+
+impl Check for HttpTls {
+    fn check(&self, checks: &mut Checks<'_>) {
+        self.files().check(checks);
     }
 }
 
 impl Check for PrometheusHandler {
     fn check(&self, checks: &mut Checks<'_>) {
-        if self.host != "_" {
-            let message = "a host other than \"_\" is not supported yet";
-            checks.finding("host", message, "write `host = \"_\"`");
-        }
-        if self.path != "/metrics" {
-            let message = "a path other than \"/metrics\" is not supported yet";
-            checks.finding("path", message, "write `path = \"/metrics\"`");
-        }
+        Place::new(&self.host, &self.path).check(checks);
     }
 }
 
@@ -438,7 +828,13 @@ fn check_family(address: Option<IpAddr>, version: Option<u8>, checks: &mut Check
 
 impl Check for C2sTls {
     fn check(&self, checks: &mut Checks<'_>) {
-        match (&self.certfile, &self.keyfile) {
+        self.files().check(checks);
+    }
+}
+
+impl TlsFiles<'_> {
+    fn check(&self, checks: &mut Checks<'_>) {
+        match (self.certfile, self.keyfile) {
             (Some(_), None) if checks.is_sound("keyfile") => {
                 let message = "`certfile` without `keyfile`: the private key is missing";
                 checks.finding("certfile", message, "");
@@ -449,12 +845,11 @@ impl Check for C2sTls {
             }
             _ => {}
         }
-        check_file("certfile", self.certfile.as_deref(), checks);
-        check_file("keyfile", self.keyfile.as_deref(), checks);
+        check_pair(self.certfile, self.keyfile, checks);
         if self.versions.is_empty() {
             checks.finding("versions", "no version of TLS is left", "");
         }
-        checks.each("certificates", &self.certificates);
+        checks.each("certificates", self.certificates);
         let mut seen = Vec::new();
         for (index, certificate) in self.certificates.iter().enumerate() {
             if seen.contains(&&certificate.domain) {
@@ -473,13 +868,55 @@ impl Check for DomainCertificate {
             let message = format!("{:?} is not a domain", self.domain);
             checks.finding("domain", message, "");
         }
-        check_file("certfile", Some(&self.certfile), checks);
-        check_file("keyfile", Some(&self.keyfile), checks);
+        let review = check_pair(Some(&self.certfile), Some(&self.keyfile), checks);
+        if review.is_some_and(|review| !review.covers(&self.domain)) {
+            let message = format!("the certificate is not for {:?}", self.domain);
+            checks.warning("certfile", message, "clients will not accept it");
+        }
     }
 }
 
-fn check_file(key: &str, path: Option<&Path>, checks: &mut Checks<'_>) {
-    if let Some(path) = path {
-        checks.file(key, path);
+/// A certificate that ends sooner than this is warned of: who renews by hand needs the time.
+const RENEW_BEFORE: Duration = Duration::from_hours(14 * 24);
+
+/// Reads a certificate and its key as a start does, if both files can be read.
+fn check_pair(
+    cert: Option<&Path>,
+    key: Option<&Path>,
+    checks: &mut Checks<'_>,
+) -> Option<CertificateReview> {
+    let mut is_there =
+        |name: &str, path: Option<&Path>| path.is_some_and(|path| checks.opens(name, path));
+    let (has_cert, has_key) = (is_there("certfile", cert), is_there("keyfile", key));
+    if !has_cert || !has_key {
+        return None;
+    }
+    let paths = CertificatePaths {
+        cert: cert?.to_owned(),
+        key: key?.to_owned(),
+    };
+    let now = SystemTime::now();
+    match CertificateReview::of(&paths, now) {
+        Ok(review) => {
+            let left = review.expiry.duration_since(now).unwrap_or_default();
+            if left < RENEW_BEFORE {
+                let days = left.as_secs() / 86_400;
+                let message = format!("the certificate expires in {days} days");
+                checks.warning("certfile", message, "renew it");
+            }
+            Some(review)
+        }
+        Err(problems) => {
+            for problem in problems {
+                let name = match problem.path == paths.cert {
+                    true => "certfile",
+                    false => "keyfile",
+                };
+                let reason = problem.reason.to_string();
+                let (message, hint) = reason.split_once("; ").unwrap_or((&reason, ""));
+                checks.finding(name, format!("`{name}`: {message}"), hint);
+            }
+            None
+        }
     }
 }

@@ -18,6 +18,7 @@ impl ModulesConfig {
             presence: Some(Presence {}),
             offline: Some(Offline::default()),
             carbons: Some(Carbons::default()),
+            csi: Some(Csi::default()),
             ping: Some(Ping {}),
             version: Some(Version::default()),
             time: Some(Time::default()),
@@ -107,6 +108,24 @@ impl Default for Carbons {
                 kind: IqdiscType::NoQueue,
                 workers: None,
             },
+        }
+    }
+}
+
+/// Options of `mod_csi`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Csi {
+    /// How many stanzas are held back for an inactive client; one more and all are sent. Never more than 500, nor
+    /// than 64 KiB of them.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    pub buffer_max: OrInfinity<u64>,
+}
+
+impl Default for Csi {
+    fn default() -> Self {
+        Self {
+            buffer_max: OrInfinity::Value(20),
         }
     }
 }

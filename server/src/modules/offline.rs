@@ -26,11 +26,6 @@ pub mod store;
 
 pub use super::config::Offline as Config;
 
-/// XEP-0085: chat states, which are of no use later.
-const CHAT_STATES: &str = "http://jabber.org/protocol/chatstates";
-/// XEP-0334: what the sender wants to be done.
-const HINTS: &str = "urn:xmpp:hints";
-
 /// Presence, as it says when a session takes messages.
 pub fn needs(_config: &Config) -> Needs {
     Needs::module("mod_presence")
@@ -159,7 +154,7 @@ fn fate(stanza: &Stanza, store_groupchat: bool) -> Fate {
         _ => return Fate::Forget,
     }
     let message = stanza.to_element();
-    let hint = |name| message.child(name, HINTS).is_some();
+    let hint = |name| message.child(name, ns::HINTS).is_some();
     let has_content = message.elements().any(is_content);
     if hint("no-store") {
         // Chat states and the like carry this hint, and nobody waits for them.
@@ -178,7 +173,13 @@ fn fate(stanza: &Stanza, store_groupchat: bool) -> Fate {
 
 /// What makes a message worth keeping: anything but the state of a conversation and words about the message.
 fn is_content(child: &Element) -> bool {
-    let about_the_message = [CHAT_STATES, HINTS, ns::DELAY, ns::STANZA_ID, ns::CARBONS];
+    let about_the_message = [
+        ns::CHAT_STATES,
+        ns::HINTS,
+        ns::DELAY,
+        ns::STANZA_ID,
+        ns::CARBONS,
+    ];
     !about_the_message.contains(&child.ns()) && !child.is("thread", ns::CLIENT)
 }
 

@@ -13,7 +13,11 @@ use crate::auth::{Method, Settings as AuthSettings};
 use crate::c2s::ListenerSettings;
 use crate::c2s::config::TlsMode;
 use crate::config::{Config, HostSettings};
-use crate::listen::config::{C2sListener, C2sTls, TlsMode as TlsWord, TlsVersion as VersionWord};
+use crate::listen::config::{
+    C2sListener, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
+    TlsVersion as VersionWord,
+};
+use crate::listen::http::{GraphqlPlan, HandlerPlan, HttpPlan, RoutePlan};
 use crate::modules::needs::{self, Clash};
 use crate::storage::config::RdbmsPool;
 use crate::storage::{Options, Place};
@@ -35,6 +39,9 @@ pub enum Problem {
     /// A certificate.
     #[error("{0}")]
     Certificate(String),
+    /// A password.
+    #[error("{0}")]
+    Secret(String),
     /// What modules need.
     #[error("modules of {host_type}: {}", listed(clashes))]
     Modules {
@@ -75,11 +82,7 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
     let domains: Vec<Box<str>> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
     let listener =
         |listener: &C2sListener| client_listener(listener, &config.shaper, data_dir, &domains);
-    let metrics = config
-        .listen
-        .http
-        .iter()
-        .find(|http| !http.handlers.mongoose_prometheus_handler.is_empty());
+    let http = |listener: &HttpListener| http_listener(listener, data_dir, &domains);
     Ok(NodePlan {
         storage: storage(&config.database()),
         data_dir: data_dir.clone(),
@@ -89,7 +92,12 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
             .iter()
             .map(listener)
             .collect::<Result<_, _>>()?,
-        metrics: metrics.map(crate::listen::config::HttpListener::address),
+        http: config
+            .listen
+            .http
+            .iter()
+            .map(http)
+            .collect::<Result<_, _>>()?,
         hosts,
         default_domain: domain(config.general.default_domain())?,
         language: config.general.language.as_str().into(),
@@ -213,7 +221,7 @@ fn client_listener(
     let tls = config
         .tls
         .as_ref()
-        .map(|tls| server_tls(tls, data_dir, domains))
+        .map(|tls| server_tls(&tls.files(), b"xmpp-client", data_dir, domains))
         .transpose()?;
     let tls_mode = match config.tls.as_ref().map(|tls| tls.mode) {
         None => TlsMode::None,
@@ -235,6 +243,8 @@ fn client_listener(
         settings: ListenerSettings {
             tls_mode,
             tls,
+            tls_at_balancer: config.tls_at_balancer,
+            proxy_protocol: config.proxy_protocol(),
             state_timeout: config.state_timeout(),
             stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
             access: config.access.as_str().into(),
@@ -243,11 +253,59 @@ fn client_listener(
             shaper_rate: rate.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
             backwards_compatible_session: config.backwards_compatible_session,
             bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
-            connections_max: match config.max_connections {
-                OrInfinity::Value(count) => usize::try_from(count).unwrap_or(usize::MAX),
-                OrInfinity::Infinity => usize::MAX,
-            },
+            connections_max: connections_max(config.max_connections),
         },
+    })
+}
+
+fn connections_max(option: OrInfinity<u64>) -> usize {
+    match option {
+        OrInfinity::Value(count) => usize::try_from(count).unwrap_or(usize::MAX),
+        OrInfinity::Infinity => usize::MAX,
+    }
+}
+
+fn http_listener(
+    config: &HttpListener,
+    data_dir: &Path,
+    domains: &[Box<str>],
+) -> Result<HttpPlan, Problem> {
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|tls| server_tls(&tls.files(), b"http/1.1", data_dir, domains))
+        .transpose()?;
+    let route = |place: HandlerPlace<'_>, handler| RoutePlan {
+        host: place.host(),
+        path: place.path().into(),
+        handler,
+    };
+    let prometheus = config.handlers.mongoose_prometheus_handler.iter();
+    let mut routes: Vec<_> = prometheus
+        .map(|of| {
+            route(
+                HandlerPlace::new(&of.host, &of.path),
+                HandlerPlan::Prometheus,
+            )
+        })
+        .collect();
+    for of in &config.handlers.mongoose_graphql_handler {
+        let categories = of.allowed_categories.as_ref();
+        let plan = GraphqlPlan {
+            credentials: of
+                .credentials()
+                .map_err(|error| Problem::Secret(error.to_string()))?,
+            categories: categories
+                .map(|all| all.iter().map(|category| category.name().into()).collect()),
+        };
+        let place = HandlerPlace::new(&of.host, &of.path);
+        routes.push(route(place, HandlerPlan::Graphql(plan)));
+    }
+    Ok(HttpPlan {
+        address: config.address(),
+        tls,
+        connections_max: connections_max(config.transport.max_connections),
+        routes,
     })
 }
 
@@ -260,15 +318,16 @@ fn method_kind(word: MethodWord) -> crate::auth::MethodKind {
 }
 
 fn server_tls(
-    config: &C2sTls,
+    config: &TlsFiles<'_>,
+    alpn: &[u8],
     data_dir: &Path,
     domains: &[Box<str>],
 ) -> Result<ServerTls, Problem> {
     let problem = |error: &dyn std::error::Error| Problem::Certificate(error.to_string());
-    let default = match (&config.certfile, &config.keyfile) {
+    let default = match (config.certfile, config.keyfile) {
         (Some(cert), key) => transport::CertificatePaths {
-            cert: cert.clone(),
-            key: key.clone().unwrap_or_else(|| cert.clone()),
+            cert: cert.to_owned(),
+            key: key.unwrap_or(cert).to_owned(),
         },
         (None, _) => {
             let made = daemon::self_signed(data_dir, domains).map_err(|error| problem(&error))?;
@@ -301,7 +360,7 @@ fn server_tls(
             min: spoken.iter().min().copied().unwrap_or(default_versions.min),
             max: spoken.iter().max().copied().unwrap_or(default_versions.max),
         },
-        alpn: vec![b"xmpp-client".to_vec()],
+        alpn: vec![alpn.to_vec()],
     };
     ServerTls::load(&settings).map_err(|error| problem(&error))
 }

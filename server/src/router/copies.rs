@@ -11,21 +11,19 @@ use super::{Delivery, Route, Router};
 use crate::c2s::resume::Token;
 use crate::outlet::{Batch, Flag, SessionRef};
 
-/// XEP-0334: what the sender wants to be done.
-const HINTS: &str = "urn:xmpp:hints";
 /// XEP-0249: Direct MUC Invitations.
 const INVITATION: &str = "jabber:x:conference";
 /// What people see of a conversation besides its texts: receipts (XEP-0184), chat states (XEP-0085), markers (XEP-0333),
 /// calls (XEP-0353).
 const CONVERSATION: [&str; 4] = [
     "urn:xmpp:receipts",
-    "http://jabber.org/protocol/chatstates",
+    ns::CHAT_STATES,
     "urn:xmpp:chat-markers:0",
     "urn:xmpp:jingle-message:0",
 ];
 /// Without these in its text nothing in a chat message speaks against a copy: namespaces are written out in it, unless
 /// characters of theirs are escaped.
-const SUSPICIOUS: [&str; 4] = [ns::CARBONS, HINTS, ns::MUC_USER, "&#"];
+const SUSPICIOUS: [&str; 4] = [ns::CARBONS, ns::HINTS, ns::MUC_USER, "&#"];
 
 /// Who a message is copied for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,7 +195,7 @@ fn is_eligible(stanza: &Stanza, side: Side) -> bool {
     }
     let message = stanza.to_element();
     let is_unwanted = message.child("private", ns::CARBONS).is_some()
-        || message.child("no-copy", HINTS).is_some()
+        || message.child("no-copy", ns::HINTS).is_some()
         || message.elements().any(is_wrapper);
     if is_unwanted || (side == Side::Received && is_from_occupant(stanza, &message)) {
         return false;

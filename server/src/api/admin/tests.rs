@@ -333,6 +333,30 @@ async fn who_is_removed_is_gone_and_contacts_learn_of_it() {
     chat.stop().await;
 }
 
+/// Security case M13: what was left of somebody's session is nobody's.
+#[tokio::test]
+async fn m13_a_session_ends_with_its_account() {
+    let chat = ChatNode::start(&["romeo"]).await;
+    let mut romeo = chat.node.session("romeo", "r").await;
+    let previd = romeo.enable().await;
+    romeo.cut();
+    let session = chat.node.find("romeo@localhost/r").unwrap();
+    crate::testing::until(|| session.has(crate::outlet::Flag::Detached)).await;
+    run(&chat, "account", "removeUser", json!({ "user": ROMEO })).await;
+    let again =
+        json!({ "domain": "localhost", "username": "romeo", "password": crate::testing::PASSWORD });
+    run(&chat, "account", "registerUser", again).await;
+    let mut other = Client::logged_in(chat.node.address, "romeo").await;
+    other
+        .send(&format!(
+            "<resume xmlns='urn:xmpp:sm:3' h='0' previd='{previd}'/>"
+        ))
+        .await;
+    let failed = other.expect("failed").await;
+    assert_eq!(failed.elements().next().unwrap().name(), "item-not-found");
+    chat.stop().await;
+}
+
 #[tokio::test]
 async fn who_is_banned_is_sent_away_and_does_not_come_back() {
     let chat = ChatNode::start(&["romeo"]).await;

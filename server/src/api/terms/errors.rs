@@ -93,3 +93,22 @@ impl From<RegisterError> for Problem {
         Self::new(code, error.to_string())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Security case G10.
+    #[test]
+    fn faults_are_told_in_the_log_alone() {
+        let inside = std::io::Error::other("SELECT secret FROM /var/lib/db");
+        let problem = Problem::fault(&inside).with("jid", "a@b");
+        assert_eq!(problem.code(), "resolver_crash");
+        let error = async_graphql::Error::from(problem);
+        let told = serde_json::to_string(&error).unwrap();
+        assert!(!told.contains("SELECT") && !told.contains("lib"), "{told}");
+        let extensions = serde_json::to_value(&error.extensions).unwrap();
+        let expected = serde_json::json!({ "code": "resolver_crash", "jid": "a@b" });
+        assert_eq!(extensions, expected);
+    }
+}

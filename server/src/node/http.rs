@@ -1,0 +1,139 @@
+//! From the plans of HTTP ports to handlers: each kind of handler has one line here.
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use daemon::Shutdown;
+use monitoring::Exporter;
+use tokio::net::TcpListener;
+use transport::{ListenOptions, ServerTls};
+
+use super::StartError;
+use super::graphql::GraphqlHandler;
+use crate::api::engine::Engine;
+use crate::api::http::Endpoint;
+use crate::c2s::Admission;
+use crate::listen::http::{
+    HandlerPlan, HttpListener, HttpPlan, Port, Route, RoutePlan, Routes, pages,
+};
+use crate::router::Router;
+
+/// What handlers are made of.
+pub(super) struct Parts<'a> {
+    /// Metrics, health, readiness.
+    pub(super) exporter: Arc<Exporter>,
+    /// The node.
+    pub(super) router: &'a Arc<Router>,
+    /// What runs commands.
+    pub(super) engine: &'a Arc<Engine>,
+    /// Limits of all listeners.
+    pub(super) admission: &'a Arc<Admission>,
+}
+
+/// What an HTTP port serves, for the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// Where.
+    pub address: SocketAddr,
+    /// Metrics, health and readiness.
+    pub metrics: bool,
+    /// The admin API.
+    pub graphql: bool,
+}
+
+/// A port that is bound and does not accept yet.
+pub(super) struct Bound {
+    socket: TcpListener,
+    address: SocketAddr,
+    plan: HttpPlan,
+}
+
+/// Binds all ports.
+pub(super) fn bind(plans: Vec<HttpPlan>) -> Result<Vec<Bound>, StartError> {
+    let bind = |plan: HttpPlan| {
+        let address = plan.address;
+        let bound = transport::bind(address, &ListenOptions::default())
+            .and_then(|socket| Ok((socket.local_addr()?, socket)));
+        let (address, socket) = bound.map_err(|error| StartError::Listen {
+            address,
+            what: "HTTP",
+            error,
+        })?;
+        Ok(Bound {
+            socket,
+            address,
+            plan,
+        })
+    };
+    plans.into_iter().map(bind).collect()
+}
+
+/// Makes the handlers and serves until `end` begins. Returns what is served.
+pub(super) fn serve(ports: Vec<Bound>, parts: &Parts<'_>, end: &Shutdown) -> Vec<Served> {
+    let serve = |port: Bound| {
+        let served = port.served();
+        let listener = port.listener(parts);
+        let serve = listener.serve(end.tasks().clone(), end.clone());
+        end.tasks().spawn("http_listener", serve);
+        served
+    };
+    ports.into_iter().map(serve).collect()
+}
+
+impl Bound {
+    /// Its certificates.
+    pub(super) fn tls(&self) -> Option<ServerTls> {
+        self.plan.tls.clone()
+    }
+
+    /// What it serves, and where.
+    fn served(&self) -> Served {
+        let has = |is: fn(&HandlerPlan) -> bool| self.plan.routes.iter().any(|of| is(&of.handler));
+        Served {
+            address: self.address,
+            metrics: has(|handler| matches!(handler, HandlerPlan::Prometheus)),
+            graphql: has(|handler| matches!(handler, HandlerPlan::Graphql(_))),
+        }
+    }
+
+    /// The listener with its handlers.
+    fn listener(self, parts: &Parts<'_>) -> HttpListener {
+        let routes = self.plan.routes.into_iter();
+        let routes = routes.flat_map(|plan| made(plan, parts)).collect();
+        HttpListener {
+            socket: self.socket,
+            port: Arc::new(Port {
+                tls: self.plan.tls,
+                connections_max: self.plan.connections_max,
+                routes: Routes::new(routes),
+                admission: parts.admission.clone(),
+                metrics: parts.router.metrics.clone(),
+                by_network: Arc::default(),
+            }),
+        }
+    }
+}
+
+/// The handlers of one plan.
+fn made(plan: RoutePlan, parts: &Parts<'_>) -> Vec<Route> {
+    let RoutePlan {
+        host,
+        path,
+        handler,
+    } = plan;
+    match handler {
+        HandlerPlan::Prometheus => pages::routes(&parts.exporter, host, path).into(),
+        HandlerPlan::Graphql(plan) => {
+            let endpoint = Endpoint::new(
+                parts.engine.clone(),
+                parts.router.clone(),
+                plan.credentials,
+                plan.categories,
+            );
+            vec![Route {
+                host,
+                path,
+                handler: Arc::new(GraphqlHandler(endpoint)),
+            }]
+        }
+    }
+}
