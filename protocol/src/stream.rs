@@ -54,10 +54,31 @@ pub fn write_client_header(out: &mut Vec<u8>, from: Option<&str>, to: &str, lang
     write_header(out, [("from", from), ("to", Some(to)), ("id", None)], lang);
 }
 
+/// Appends the header of a client's stream whose client is spoken for: what it said, with the version that it said.
+pub fn write_wrapped_header(
+    out: &mut Vec<u8>,
+    from: Option<&str>,
+    to: &str,
+    lang: Option<&str>,
+    version: &str,
+) {
+    let attributes = [("from", from), ("to", Some(to)), ("id", None)];
+    write_header_of(out, attributes, version, lang);
+}
+
 /// The end of a stream we opened.
 pub const STREAM_END: &[u8] = b"</stream:stream>";
 
 fn write_header(out: &mut Vec<u8>, attributes: [(&str, Option<&str>); 3], lang: Option<&str>) {
+    write_header_of(out, attributes, "1.0", lang);
+}
+
+fn write_header_of(
+    out: &mut Vec<u8>,
+    attributes: [(&str, Option<&str>); 3],
+    version: &str,
+    lang: Option<&str>,
+) {
     for part in [
         "<?xml version='1.0'?><stream:stream xmlns='",
         ns::CLIENT,
@@ -67,7 +88,7 @@ fn write_header(out: &mut Vec<u8>, attributes: [(&str, Option<&str>); 3], lang: 
     ] {
         out.extend_from_slice(part.as_bytes());
     }
-    let version = ("version", Some("1.0"));
+    let version = ("version", Some(version));
     for (name, value) in attributes.into_iter().chain([version, ("xml:lang", lang)]) {
         if let Some(value) = value {
             for part in [" ", name, "='"] {

@@ -11,7 +11,7 @@ use crate::access::{AccessConfig, AclConfig, ShaperConfig, merge_access, merge_a
 use crate::auth::config::{Auth, Method};
 use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
-    C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
+    BoshHandler, C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
 };
 use crate::modules::{ModulesConfig, needs};
 use crate::services::Services;
@@ -164,6 +164,12 @@ impl Config {
             host: "_".into(),
             path: "/metrics".into(),
         }];
+        let mut web = HttpListener::new(5280);
+        web.ip_address = Some(LOOPBACK);
+        web.handlers.mongoose_bosh_handler = vec![BoshHandler {
+            host: "_".into(),
+            path: "/http-bind".into(),
+        }];
         Self {
             general: General {
                 hosts: vec!["localhost".into()],
@@ -172,7 +178,7 @@ impl Config {
             },
             listen: Listen {
                 c2s: vec![starttls, direct],
-                http: vec![metrics],
+                http: vec![web, metrics],
             },
             modules: ModulesConfig::zero(),
             ..Self::default()
@@ -335,6 +341,18 @@ impl Config {
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
                 checks.finding(&format!("listen.c2s[{index}].access"), message, hint);
+            }
+        }
+        let bosh = self.services.service_bosh.as_ref();
+        let host_types = bosh.and_then(|bosh| bosh.host_types.as_ref());
+        for (index, name) in host_types.into_iter().flatten().enumerate() {
+            let path = format!("services.service_bosh.host_types[{index}]");
+            if checks.is_sound(&path)
+                && checks.is_sound("general.hosts")
+                && !self.general.hosts.contains(name)
+            {
+                let message = format!("{name:?} is not one of `general.hosts`");
+                checks.finding(&path, message, "add it there");
             }
         }
     }

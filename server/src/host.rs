@@ -1,21 +1,21 @@
 //! One host type: its settings, hooks, IQ table and modules. A thousand domains of one type share one [`Host`].
 use std::any::{Any, TypeId};
-use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use protocol::{BareJid, Element, StreamCondition, StreamError};
+use protocol::{BareJid, Element, StreamError};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::access::AccessRules;
 use crate::auth::Auth;
-use crate::hooks::{AccountRemoved, Error, Halt, Hooks};
+use crate::auth::registration::Registration;
+use crate::hooks::Hooks;
 use crate::iq::IqTable;
 use crate::outlet::{Order, SessionRef};
-use crate::router::{Route, Router};
+use crate::router::Router;
 
 pub mod config;
 
@@ -39,6 +39,10 @@ pub struct Host {
     pub stream_management: Option<StreamManagement>,
     /// Stanzas that may be held back for an inactive client (XEP-0352), if clients may say that they are.
     pub held_max: Option<usize>,
+    /// How silent clients are asked for a sign of life, if sooner than by the node itself.
+    pub pings: Option<Pings>,
+    /// Who may make an account for themselves, if anybody may.
+    pub registration: Option<Arc<Registration>>,
     /// How long a new session waits for its predecessor of the same name to end.
     pub replaced_wait_timeout: Duration,
     /// What its modules let others use.
@@ -101,30 +105,6 @@ impl Host {
     pub fn part<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
         self.parts.get()
     }
-
-    /// Removes an account: its sessions end, its contacts are told, and its rows go in one transaction. `false` if
-    /// there was none. If a module fails, the account stays.
-    pub async fn remove_account(
-        &self,
-        route: &mut Route,
-        account: &BareJid,
-    ) -> Result<bool, Error> {
-        let error = || {
-            StreamError::new(StreamCondition::NotAuthorized).with_text("the account was removed")
-        };
-        kick_all(&route.router, account, &error(), "removed").await;
-        let mut event = AccountRemoved {
-            account: account.clone(),
-        };
-        if let ControlFlow::Break(Halt::Bounce(error)) = self.hooks.run(route, &mut event).await {
-            return Err(Error::Refused(error));
-        }
-        let name = account.local().unwrap_or_default();
-        let removed = self.auth.store().remove(name, account.domain()).await?;
-        // Who has logged in meanwhile.
-        kick_all(&route.router, account, &error(), "removed").await;
-        Ok(removed)
-    }
 }
 
 /// All hosts, by domain.
@@ -169,6 +149,17 @@ impl Hosts {
         all.sort_by(|a, b| a.host_type.cmp(&b.host_type));
         all
     }
+}
+
+/// How silent clients are asked for a sign of life (`[modules.mod_ping]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pings {
+    /// Seconds of silence after which a client is asked.
+    pub interval_secs: u32,
+    /// Seconds it has to answer.
+    pub answer_secs: u32,
+    /// Whether the connection of who does not answer counts as lost then.
+    pub is_lost: bool,
 }
 
 /// Settings of stream management for one host (`[modules.mod_stream_management]`).

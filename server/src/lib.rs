@@ -13,6 +13,7 @@
 pub mod access;
 pub mod api;
 pub mod auth;
+pub mod bosh;
 pub mod c2s;
 pub mod check;
 pub mod cluster;

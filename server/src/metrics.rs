@@ -198,6 +198,10 @@ pub struct LoginMetrics {
     pub guesses_refused: Counter,
     /// Logins refused since too many passwords waited to be hashed.
     pub hashes_refused: Counter,
+    /// Accounts made by those who have them.
+    pub registered: Counter,
+    /// Requests for an account that were refused.
+    pub registrations_refused: Counter,
 }
 
 /// Counters of unsettled stanzas and slow readers.
@@ -224,6 +228,41 @@ pub struct HttpMetrics {
     pub connections: Gauge,
     /// Answers.
     pub responses: ByStatus,
+}
+
+/// Counters of BOSH.
+#[derive(Clone, Debug)]
+pub struct BoshMetrics {
+    /// Sessions whose stream is open.
+    pub sessions: Gauge,
+    /// Requests by what became of them.
+    pub requests: BoshRequests,
+    /// Requests that ended a session or found none, by condition.
+    pub refusals: ByCondition,
+}
+
+/// A counter per outcome of a request.
+#[derive(Clone, Debug)]
+pub struct BoshRequests {
+    /// Answered.
+    pub answered: Counter,
+    /// Answered as before.
+    pub repeated: Counter,
+    /// The same request came once more before its answer.
+    pub replaced: Counter,
+    /// Answered with the end of the session.
+    pub refused: Counter,
+}
+
+/// A counter per closed word of an error.
+#[derive(Clone, Debug)]
+pub struct ByCondition(Family<Labels, Counter>);
+
+impl ByCondition {
+    /// The counter of one condition.
+    pub fn of(&self, condition: &'static str) -> Counter {
+        self.0.get_or_create(&[("condition", condition)]).clone()
+    }
 }
 
 /// A counter per class of status codes.
@@ -306,6 +345,8 @@ pub struct Metrics {
     pub tls_handshakes: ByResult,
     /// HTTP.
     pub http: HttpMetrics,
+    /// BOSH.
+    pub bosh: BoshMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -393,6 +434,7 @@ impl Metrics {
                 "TLS handshakes of clients",
             ),
             http: http(registry),
+            bosh: bosh(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
@@ -461,6 +503,16 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
         ),
+        registered: counter(
+            registry,
+            "xmpp_auth_registered_total",
+            "Accounts that people made for themselves",
+        ),
+        registrations_refused: counter(
+            registry,
+            "xmpp_auth_registrations_refused_total",
+            "Requests for an account that were refused",
+        ),
     }
 }
 
@@ -481,6 +533,38 @@ fn http(registry: &mut Registry) -> HttpMetrics {
             "xmpp_http_responses_total",
             "HTTP requests answered, by class of status",
         ),
+    }
+}
+
+fn bosh(registry: &mut Registry) -> BoshMetrics {
+    let requests = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_requests_total",
+        "BOSH requests, by what became of them",
+        &["outcome"],
+        requests.clone(),
+    );
+    let of = |outcome| requests.get_or_create(&[("outcome", outcome)]).clone();
+    let refusals = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_refusals_total",
+        "BOSH requests that ended a session or found none, by condition",
+        &["condition"],
+        refusals.clone(),
+    );
+    BoshMetrics {
+        sessions: gauge(
+            registry,
+            "xmpp_bosh_sessions",
+            "BOSH sessions whose stream is open",
+        ),
+        requests: BoshRequests {
+            answered: of("answered"),
+            repeated: of("repeated"),
+            replaced: of("replaced"),
+            refused: of("refused"),
+        },
+        refusals: ByCondition(refusals),
     }
 }
 

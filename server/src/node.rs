@@ -14,6 +14,7 @@ use crate::access::AccessRules;
 use crate::api::control;
 use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
+use crate::bosh::{self, Bosh};
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
 use crate::host::config::Acknowledge;
@@ -48,6 +49,8 @@ pub struct NodePlan {
     pub listeners: Vec<ListenerPlan>,
     /// HTTP listeners.
     pub http: Vec<HttpPlan>,
+    /// For those of them that serve BOSH.
+    pub bosh: bosh::Settings,
     /// Host types.
     pub hosts: Vec<HostPlan>,
     /// `general.default_server_domain`.
@@ -58,6 +61,8 @@ pub struct NodePlan {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// `general.registration_timeout`; `None` is no limit.
+    pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
     /// The level of the process's log, for commands.
@@ -177,6 +182,7 @@ impl Node {
             language: plan.language,
             acknowledge: plan.acknowledge,
             hide_service_name: plan.hide_service_name,
+            registration_pause: plan.registration_pause,
         };
         let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
@@ -189,10 +195,7 @@ impl Node {
         let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
-        let clients = listeners
-            .iter()
-            .filter_map(|listener| listener.address().ok())
-            .collect();
+        let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports);
         let control = bind_control(&plan.data_dir)?;
         let in_flight = InFlightStore::new(db.clone());
@@ -209,6 +212,7 @@ impl Node {
             router: &router,
             engine: &engine,
             admission: &admission,
+            bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.
@@ -369,6 +373,8 @@ async fn start_hosts(
             stream_features: made.stream_features,
             stream_management: made.stream_management,
             held_max: made.held_max,
+            registration: made.registration,
+            pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
             parts: made.parts,
         });
@@ -411,6 +417,12 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
+
+/// Where they listen.
+fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().map(ClientListener::address);
+    addresses.filter_map(Result::ok).collect()
+}
 
 fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerTls> {
     let of_clients = clients.iter().filter_map(|l| l.settings.tls.clone());

@@ -240,6 +240,9 @@ fn announce(node: &Node, config: &Config) {
         if served.graphql {
             info!(target: LIFECYCLE, %address, "the admin api is served");
         }
+        if served.bosh {
+            info!(target: LIFECYCLE, %address, "BOSH is served");
+        }
     }
     if node.clients.is_empty() {
         error!("no listener for clients is configured");

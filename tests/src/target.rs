@@ -47,6 +47,7 @@ pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
+    http: Vec<SocketAddr>,
     running: Running,
     directory: Directory,
 }
@@ -85,6 +86,11 @@ impl Target {
         self.c2s_starttls
     }
 
+    /// HTTP ports, in the order of the configuration.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
     /// The self-signed certificate that clients are shown, in PEM.
     pub fn certificate(&self) -> PathBuf {
         let name = match self.running {
@@ -118,9 +124,12 @@ pub struct Setup {
 const MODULES: &[(&str, &str)] = &[
     ("mod_roster", "versioning = true\n"),
     ("mod_presence", ""),
+    ("mod_privacy", ""),
+    ("mod_blocking", ""),
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
     ("mod_csi", ""),
+    ("mod_caps", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),
@@ -168,6 +177,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
     let [c2s, c2s_tls, c2s_starttls] = node.clients[..] else {
         bail!("the node listens on {:?}", node.clients)
     };
+    let http = node.http.iter().map(|served| served.address).collect();
     // The test waits for it in `stop`.
     #[allow(clippy::disallowed_methods)]
     let run = tokio::spawn(node.run());
@@ -175,6 +185,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
+        http,
         running: Running::Node { shutdown, run },
         directory,
     })
@@ -223,6 +234,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: None,
+        http: Vec::new(),
         running: Running::Process { _process: process },
         directory,
     })

@@ -7,6 +7,8 @@
 #[cfg(test)]
 mod admin;
 #[cfg(test)]
+mod bosh;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;
@@ -14,6 +16,8 @@ mod docs;
 mod interop;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod payloads;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]

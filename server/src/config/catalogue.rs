@@ -141,10 +141,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "session_tickets",
         ],
     ),
-    Entry::not_yet(
-        "listen.http.handlers",
-        &["mongoose_bosh_handler", "mongoose_websocket_handler"],
-    ),
+    Entry::not_yet("listen.http.handlers", &["mongoose_websocket_handler"]),
     Entry::not_yet(
         "listen.http.handlers.mongoose_graphql_handler",
         &["sse_idle_timeout"],
@@ -178,7 +175,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "listen.http.handlers",
         &["mod_bosh"],
-        "`mongoose_bosh_handler`, which is not supported yet",
+        "`mongoose_bosh_handler`",
     ),
     Entry::moved(
         "listen.http.handlers",
@@ -351,12 +348,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::not_yet(
         "services",
         &[
-            "service_bosh.backend",
-            "service_bosh.inactivity",
-            "service_bosh.max_wait",
-            "service_bosh.server_acks",
-            "service_bosh.max_pause",
-            "service_bosh.host_types",
             "service_domain_db.event_cleaning_interval",
             "service_domain_db.event_max_age",
             "service_domain_db.db_pool",
@@ -373,6 +364,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         &["service_admin_extra"],
         "`meerkatctl` has the commands",
     ),
+    Entry::values_not_yet("services.service_bosh.backend", &["cets"]),
     // [modules], those that have options
     Entry::not_yet(
         "modules",
@@ -381,11 +373,9 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_amp",
             "mod_auth_token",
             "mod_bind2",
-            "mod_blocking",
             "mod_blocklist",
             "mod_broadcast",
             "mod_cache_users",
-            "mod_caps",
             "mod_domain_isolation",
             "mod_event_pusher",
             "mod_extdisco",
@@ -400,11 +390,9 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_muc_light",
             "mod_offline_chatmarkers",
             "mod_offline_stub",
-            "mod_privacy",
             "mod_pubsub",
             "mod_pubsub_old",
             "mod_push_service_mongoosepush",
-            "mod_register",
             "mod_sasl2",
             "mod_shared_roster_ldap",
             "mod_sic",
@@ -415,20 +403,12 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::not_yet("modules.mod_stream_management", &["backend"]),
     Entry::not_yet("modules.mod_disco", &["users_can_see_hidden_services"]),
-    Entry::not_yet(
-        "modules.mod_ping",
-        &[
-            "send_pings",
-            "ping_interval",
-            "timeout_action",
-            "ping_req_timeout",
-            "iqdisc",
-        ],
-    ),
     Entry::values_removed("modules.mod_roster.backend", &["mnesia"], USE_RDBMS),
     Entry::values_removed("modules.mod_offline.backend", &["mnesia"], USE_RDBMS),
     Entry::values_removed("modules.mod_private.backend", &["mnesia"], USE_RDBMS),
     Entry::values_removed("modules.mod_last.backend", &["mnesia"], USE_RDBMS),
+    Entry::values_removed("modules.mod_privacy.backend", &["mnesia"], USE_RDBMS),
+    Entry::values_removed("modules.mod_blocking.backend", &["mnesia"], USE_RDBMS),
     Entry::removed("modules", &["mod_muc_log"], "logs of rooms are gone"),
     Entry::removed("modules", &["mod_jingle_sip"], "calls to SIP are gone"),
     Entry::removed("modules", &["mod_revproxy"], "put a proxy in front"),
@@ -442,11 +422,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         ],
         "`mongoose_graphql_handler` takes its place",
     ),
-    Entry::moved(
-        "modules",
-        &["mod_bosh"],
-        "`[services.service_bosh]`, which is not supported yet",
-    ),
+    Entry::moved("modules", &["mod_bosh"], "`[services.service_bosh]`"),
     Entry::moved(
         "modules",
         &["mod_websockets"],

@@ -39,6 +39,9 @@ fn examples() -> Vec<(PathBuf, String)> {
         examples.push((path, text));
     }
     assert!(examples.len() >= 4);
+    let packaged = Path::new(ROOT).join("debian/meerkat.toml");
+    let text = fs::read_to_string(&packaged).unwrap();
+    examples.push((packaged, text));
     examples
 }
 
@@ -760,8 +763,8 @@ fn k04_the_admin_api_is_not_open_to_everybody() {
     check(local("username = 'a:b'\npassword = 'x'"), "no colon");
     check(local("username = 'a'\npassword = ''"), "is empty");
     check(
-        local("username = 'a'\npassword_file = '/nonexistent'"),
-        "cannot read the secret",
+        local("username = 'a'\npassword = 'x'\npassword_file = 'y'"),
+        "given twice",
     );
     check(local("allowed_categories = []"), "no category is left");
     check(

@@ -307,6 +307,8 @@ impl Default for HttpTransport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpHandlers {
+    /// BOSH (XEP-0124), for clients in browsers and behind proxies. `[services.service_bosh]` has its options.
+    pub mongoose_bosh_handler: Vec<BoshHandler>,
     /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
     /// The admin API: MongooseIM's GraphQL schema.
@@ -428,16 +430,23 @@ impl Check for GraphqlHandler {
             }
             _ => {}
         }
-        match Secret::resolve(self.password.as_ref(), self.password_file.as_deref()) {
-            Err(error) => checks.finding("password_file", error.to_string(), ""),
-            Ok(Some(password)) if password.reveal().is_empty() => {
-                checks.finding("password", "the password is empty", "");
-            }
-            Ok(Some(password)) if password.reveal() == PASSWORD_OF_TEMPLATE => {
+        if let (Some(_), Some(path)) = (&self.password, &self.password_file) {
+            let message = format!(
+                "the password is given twice: here and in {}",
+                path.display()
+            );
+            checks.finding("password", message, "");
+        }
+        if let Some(path) = &self.password_file {
+            checks.file("password_file", path);
+        }
+        match self.password.as_ref().map(Secret::reveal) {
+            Some("") => checks.finding("password", "the password is empty", ""),
+            Some(PASSWORD_OF_TEMPLATE) => {
                 let message = "the password is the one of MongooseIM's template";
                 checks.warning("password", message, "everybody knows it: take another");
             }
-            Ok(_) => {}
+            _ => {}
         }
         let Some(categories) = &self.allowed_categories else {
             return;
@@ -457,6 +466,16 @@ impl Check for GraphqlHandler {
             }
         }
     }
+}
+
+/// Where BOSH is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BoshHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path, usually `/http-bind`.
+    pub path: String,
 }
 
 /// Where the metrics are.
@@ -523,6 +542,11 @@ const ANY_HOST: &str = "_";
 impl HttpHandlers {
     /// Where each handler is, with its path in the configuration.
     fn places(&self) -> Vec<(String, Place<'_>)> {
+        let bosh = self.mongoose_bosh_handler.iter().enumerate();
+        let bosh = bosh.map(|(index, of)| {
+            let place = Place::new(&of.host, &of.path);
+            (format!("mongoose_bosh_handler[{index}]"), place)
+        });
         let prometheus = self.mongoose_prometheus_handler.iter().enumerate();
         let prometheus = prometheus.map(|(index, of)| {
             let place = Place::new(&of.host, &of.path);
@@ -533,7 +557,7 @@ impl HttpHandlers {
             let place = Place::new(&of.host, &of.path);
             (format!("mongoose_graphql_handler[{index}]"), place)
         });
-        prometheus.chain(graphql).collect()
+        bosh.chain(prometheus).chain(graphql).collect()
     }
 }
 
@@ -784,6 +808,10 @@ impl Check for HttpListener {
         }
         checks.within("handlers", |checks| {
             checks.each(
+                "mongoose_bosh_handler",
+                &self.handlers.mongoose_bosh_handler,
+            );
+            checks.each(
                 "mongoose_prometheus_handler",
                 &self.handlers.mongoose_prometheus_handler,
             );
@@ -806,6 +834,12 @@ impl Check for HttpListener {
 impl Check for HttpTls {
     fn check(&self, checks: &mut Checks<'_>) {
         self.files().check(checks);
+    }
+}
+
+impl Check for BoshHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        Place::new(&self.host, &self.path).check(checks);
     }
 }
 

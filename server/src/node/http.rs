@@ -11,6 +11,7 @@ use super::StartError;
 use super::graphql::GraphqlHandler;
 use crate::api::engine::Engine;
 use crate::api::http::Endpoint;
+use crate::bosh::{Bosh, BoshHandler};
 use crate::c2s::Admission;
 use crate::listen::http::{
     HandlerPlan, HttpListener, HttpPlan, Port, Route, RoutePlan, Routes, pages,
@@ -27,6 +28,8 @@ pub(super) struct Parts<'a> {
     pub(super) engine: &'a Arc<Engine>,
     /// Limits of all listeners.
     pub(super) admission: &'a Arc<Admission>,
+    /// The sessions of BOSH.
+    pub(super) bosh: &'a Arc<Bosh>,
 }
 
 /// What an HTTP port serves, for the log.
@@ -38,6 +41,8 @@ pub struct Served {
     pub metrics: bool,
     /// The admin API.
     pub graphql: bool,
+    /// Clients, over BOSH.
+    pub bosh: bool,
 }
 
 /// A port that is bound and does not accept yet.
@@ -69,6 +74,10 @@ pub(super) fn bind(plans: Vec<HttpPlan>) -> Result<Vec<Bound>, StartError> {
 
 /// Makes the handlers and serves until `end` begins. Returns what is served.
 pub(super) fn serve(ports: Vec<Bound>, parts: &Parts<'_>, end: &Shutdown) -> Vec<Served> {
+    if ports.iter().any(|port| port.served().bosh) {
+        let sweep = super::until(end.clone(), parts.bosh.clone().sweep());
+        end.tasks().spawn("bosh_sweep", sweep);
+    }
     let serve = |port: Bound| {
         let served = port.served();
         let listener = port.listener(parts);
@@ -92,6 +101,7 @@ impl Bound {
             address: self.address,
             metrics: has(|handler| matches!(handler, HandlerPlan::Prometheus)),
             graphql: has(|handler| matches!(handler, HandlerPlan::Graphql(_))),
+            bosh: has(|handler| matches!(handler, HandlerPlan::Bosh)),
         }
     }
 
@@ -121,6 +131,11 @@ fn made(plan: RoutePlan, parts: &Parts<'_>) -> Vec<Route> {
         handler,
     } = plan;
     match handler {
+        HandlerPlan::Bosh => vec![Route {
+            host,
+            path,
+            handler: Arc::new(BoshHandler(parts.bosh.clone())),
+        }],
         HandlerPlan::Prometheus => pages::routes(&parts.exporter, host, path).into(),
         HandlerPlan::Graphql(plan) => {
             let endpoint = Endpoint::new(

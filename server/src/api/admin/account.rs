@@ -259,7 +259,7 @@ async fn remove_user(ctx: &Context<'_>, user: &JidText) -> Result<UserPayload, P
     let admin = admin(ctx)?;
     let (host, account) = admin.account(&user.0, "not_allowed").await?;
     let mut route = admin.router.scope();
-    let removed = host.remove_account(&mut route, &account).await;
+    let removed = Box::pin(route.remove_account(&host, &account, None)).await;
     route.batch.flush();
     match removed {
         Ok(true) => Ok(payload(&account, "was removed")),
@@ -267,7 +267,7 @@ async fn remove_user(ctx: &Context<'_>, user: &JidText) -> Result<UserPayload, P
             let text = "there is no such account";
             Err(Problem::new("not_allowed", text).with("jid", account.as_str()))
         }
-        Err(error) => Err(Problem::fault(&error)),
+        Err(error) => Err(Problem::refused("not_removed", &error)),
     }
 }
 

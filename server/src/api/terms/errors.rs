@@ -1,5 +1,6 @@
 //! What a command answers instead of a result: a text for people, and MongooseIM's code for programs.
 use async_graphql::{ErrorExtensions as _, Value};
+use protocol::StanzaError;
 use tracing::error;
 
 use crate::auth::RegisterError;
@@ -40,6 +41,12 @@ impl Problem {
             "resolver_crash",
             "the command failed; the log of the node says why",
         )
+    }
+
+    /// What a client would be told.
+    pub fn refused(code: &'static str, error: &StanzaError) -> Self {
+        let text = error.text.as_deref();
+        Self::new(code, text.unwrap_or_else(|| error.condition.name()))
     }
 
     /// The code.

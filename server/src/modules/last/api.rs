@@ -231,9 +231,11 @@ async fn remove_old_users(
         let account = user.jid.0.to_bare();
         let host = admin.host(account.domain())?;
         let mut route = admin.router.scope();
-        let removed = host.remove_account(&mut route, &account).await;
+        let removed = Box::pin(route.remove_account(&host, &account, None)).await;
         route.batch.flush();
-        removed.map_err(|error| Problem::fault(&error))?;
+        removed.map_err(|error| {
+            Problem::refused("not_removed", &error).with("jid", account.as_str())
+        })?;
     }
     Ok(old)
 }

@@ -51,11 +51,7 @@ async fn find(ctx: &Context<'_>, user: &JidText) -> Result<(Arc<Private>, BareJi
 
 /// What a client would be told.
 fn refused(account: &BareJid, error: &StanzaError) -> Problem {
-    let text = error
-        .text
-        .as_deref()
-        .unwrap_or_else(|| error.condition.name());
-    Problem::new("invalid_element", text.to_owned()).with("user", account.as_str())
+    Problem::refused("invalid_element", error).with("user", account.as_str())
 }
 
 /// As clients wrap it.

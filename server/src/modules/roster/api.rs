@@ -302,11 +302,9 @@ impl<'a> Owner<'a> {
     }
 
     fn refused(&self, contact: &BareJid, error: &StanzaError) -> Problem {
-        let text = error
-            .text
-            .as_deref()
-            .unwrap_or_else(|| error.condition.name());
-        self.problem(contact, "internal", text)
+        Problem::refused("internal", error)
+            .with("user", self.account.as_str())
+            .with("contact", contact.as_str())
     }
 
     async fn add(&self, contact: &Named) -> Result<String, Problem> {
