@@ -82,6 +82,8 @@ pub enum Order {
     Lost,
     /// Another connection takes the session over (XEP-0198 section 5).
     HandOver(tokio::sync::oneshot::Sender<Box<crate::c2s::session::Session>>),
+    /// Presence as if the client had sent it; the sender is told when that is done.
+    Presence(Box<(Stanza, tokio::sync::oneshot::Sender<()>)>),
 }
 
 /// The write half of one client connection and, after bind, what others may know of its session.
@@ -96,6 +98,8 @@ pub struct Outlet {
     heard_at: AtomicU32,
     /// Seconds of the ledger's clock since when a stanza has been incomplete; 0 if none is.
     cut_since: AtomicU32,
+    /// Seconds of the ledger's clock when the session was bound.
+    bound_at: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -235,6 +239,7 @@ impl Outlet {
             flags: AtomicU16::new(0),
             heard_at,
             cut_since: AtomicU32::new(0),
+            bound_at: AtomicU32::new(0),
             state: Mutex::new(State {
                 out: Vec::new(),
                 refused: None,
@@ -288,7 +293,14 @@ impl Outlet {
     pub fn bind(&self, jid: FullJid) {
         let bound = self.jid.set(jid).is_ok();
         debug_assert!(bound, "a stream binds once");
+        self.bound_at
+            .store(self.ledger.clock.now_secs(), Ordering::Relaxed);
         self.state.lock().bytes_max = u32::try_from(OUTLET_BYTES_MAX).unwrap_or(u32::MAX);
+    }
+
+    /// Seconds of the ledger's clock when the session was bound, on whichever connection.
+    pub fn bound_at(&self) -> u32 {
+        self.bound_at.load(Ordering::Relaxed)
     }
 
     /// Priority of an available session (RFC 6121 section 4.7.2.3), `None` if it is not available.
@@ -1178,6 +1190,7 @@ impl Outlet {
         let priority = self.priority.load(Ordering::Relaxed);
         let presence = self.state.lock().presence.clone();
         successor.adopt(presence, priority, flags);
+        successor.bound_at.store(self.bound_at(), Ordering::Relaxed);
         let mut state = self.state.lock();
         let mut managed = state.managed.take();
         for kept in managed.iter_mut().flat_map(|managed| managed.kept_mut()) {

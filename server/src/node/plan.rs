@@ -19,7 +19,7 @@ use crate::listen::config::{
     C2sListener, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
     TlsVersion as VersionWord, WebSocketHandler, proxy_protocol,
 };
-use crate::listen::http::{HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
+use crate::listen::http::{GraphqlPlan, HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::modules::needs::{self, Clash};
 
 /// Bytes that a client may send before it has logged in.
@@ -39,6 +39,9 @@ pub enum Problem {
     /// A certificate.
     #[error("{0}")]
     Certificate(String),
+    /// A password.
+    #[error("{0}")]
+    Secret(String),
     /// What modules need.
     #[error("modules of {host_type}: {}", listed(clashes))]
     Modules {
@@ -124,6 +127,13 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
                 .as_deref()
                 .map(Into::into),
         },
+        logs: None,
+        services: config
+            .services
+            .keys()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     })
 }
 
@@ -285,7 +295,18 @@ fn http_listener(
     });
     let prometheus = config.handlers.mongoose_prometheus_handler.iter();
     let prometheus = prometheus.map(|of| route(of.place(), HandlerPlan::Prometheus));
-    let routes = bosh.chain(websocket).chain(prometheus).collect();
+    let mut routes: Vec<_> = bosh.chain(websocket).chain(prometheus).collect();
+    for of in &config.handlers.mongoose_graphql_handler {
+        let categories = of.allowed_categories.as_ref();
+        let plan = GraphqlPlan {
+            credentials: of
+                .credentials()
+                .map_err(|error| Problem::Secret(error.to_string()))?,
+            categories: categories
+                .map(|all| all.iter().map(|category| category.name().into()).collect()),
+        };
+        routes.push(route(of.place(), HandlerPlan::Graphql(plan)));
+    }
     Ok(HttpPlan {
         address: config.address(),
         tls,
