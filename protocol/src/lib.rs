@@ -5,6 +5,7 @@
 #![deny(missing_docs)]
 
 pub mod bosh;
+pub mod caps;
 pub mod element;
 pub mod error;
 pub mod jid;

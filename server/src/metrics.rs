@@ -198,6 +198,10 @@ pub struct LoginMetrics {
     pub guesses_refused: Counter,
     /// Logins refused since too many passwords waited to be hashed.
     pub hashes_refused: Counter,
+    /// Accounts made by those who have them.
+    pub registered: Counter,
+    /// Requests for an account that were refused.
+    pub registrations_refused: Counter,
 }
 
 /// Counters of unsettled stanzas and slow readers.
@@ -498,6 +502,16 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             registry,
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
+        ),
+        registered: counter(
+            registry,
+            "xmpp_auth_registered_total",
+            "Accounts that people made for themselves",
+        ),
+        registrations_refused: counter(
+            registry,
+            "xmpp_auth_registrations_refused_total",
+            "Requests for an account that were refused",
         ),
     }
 }

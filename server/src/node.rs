@@ -59,6 +59,8 @@ pub struct NodePlan {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// `general.registration_timeout`; `None` is no limit.
+    pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -173,6 +175,7 @@ impl Node {
             language: plan.language,
             acknowledge: plan.acknowledge,
             hide_service_name: plan.hide_service_name,
+            registration_pause: plan.registration_pause,
         };
         let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
@@ -185,10 +188,7 @@ impl Node {
         let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
-        let clients = listeners
-            .iter()
-            .filter_map(|listener| listener.address().ok())
-            .collect();
+        let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports);
         let control = control::bind(&plan.data_dir)
             .map_err(|(path, error)| StartError::Control { path, error })?;
@@ -360,6 +360,8 @@ async fn start_hosts(
             stream_features: made.stream_features,
             stream_management: made.stream_management,
             held_max: made.held_max,
+            registration: made.registration,
+            pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
         });
     }
@@ -401,6 +403,12 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
+
+/// Where they listen.
+fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().map(ClientListener::address);
+    addresses.filter_map(Result::ok).collect()
+}
 
 fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerTls> {
     let of_clients = clients.iter().filter_map(|l| l.settings.tls.clone());

@@ -178,6 +178,7 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
         language: "en".into(),
         acknowledge: Acknowledge::Settled,
         hide_service_name: false,
+        registration_pause: None,
         drain: drain::Settings {
             grace: WAIT_MAX,
             sessions_per_sec: 0,
@@ -241,6 +242,8 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         stream_features: Vec::new(),
         stream_management: Some(SETTINGS),
         held_max: None,
+        registration: None,
+        pings: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
     }
 }

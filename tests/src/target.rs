@@ -124,9 +124,12 @@ pub struct Setup {
 const MODULES: &[(&str, &str)] = &[
     ("mod_roster", "versioning = true\n"),
     ("mod_presence", ""),
+    ("mod_privacy", ""),
+    ("mod_blocking", ""),
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
     ("mod_csi", ""),
+    ("mod_caps", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),

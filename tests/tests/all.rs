@@ -15,6 +15,8 @@ mod interop;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod payloads;
+#[cfg(test)]
 mod proof;
 #[cfg(test)]
 mod resumption;

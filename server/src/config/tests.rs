@@ -39,6 +39,9 @@ fn examples() -> Vec<(PathBuf, String)> {
         examples.push((path, text));
     }
     assert!(examples.len() >= 4);
+    let packaged = Path::new(ROOT).join("debian/meerkat.toml");
+    let text = fs::read_to_string(&packaged).unwrap();
+    examples.push((packaged, text));
     examples
 }
 

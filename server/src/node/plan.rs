@@ -105,6 +105,10 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
         language: config.general.language.as_str().into(),
         acknowledge: config.general.acknowledge,
         hide_service_name: config.general.hide_service_name,
+        registration_pause: match config.general.registration_timeout {
+            OrInfinity::Value(pause) => Some(pause.duration()),
+            OrInfinity::Infinity => None,
+        },
         drain: drain::Settings {
             grace: config.general.shutdown_grace(),
             sessions_per_sec: config.general.shutdown_sessions_per_sec,
