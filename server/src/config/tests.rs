@@ -569,7 +569,7 @@ fn bosh_is_checked() {
     );
     // A handler needs no section.
     let handler = format!(
-        "{GENERAL}[[listen.http]]\nport = 1\n\
+        "{GENERAL}[[listen.http]]\nport = 1\ntls = {{}}\n\
          handlers.mongoose_bosh_handler = [{{ host = '_', path = '/http-bind' }}]\n"
     );
     check(&handler, &[]);
