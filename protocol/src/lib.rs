@@ -4,8 +4,8 @@
 //! the router carries.
 #![deny(missing_docs)]
 
-pub mod caps;
 pub mod bosh;
+pub mod caps;
 pub mod element;
 pub mod error;
 pub mod jid;

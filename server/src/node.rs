@@ -188,10 +188,7 @@ impl Node {
         let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
-        let clients = listeners
-            .iter()
-            .filter_map(|listener| listener.address().ok())
-            .collect();
+        let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports);
         let control = control::bind(&plan.data_dir)
             .map_err(|(path, error)| StartError::Control { path, error })?;
@@ -390,6 +387,11 @@ fn bind_clients(
         })
     };
     plans.into_iter().map(bind).collect()
+}
+
+fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().map(ClientListener::address);
+    addresses.filter_map(Result::ok).collect()
 }
 
 /// A tenth of the connections that there may be need not have logged in yet.
