@@ -13,10 +13,12 @@
 pub mod access;
 pub mod api;
 pub mod auth;
+pub mod bosh;
 pub mod c2s;
 pub mod check;
 pub mod cluster;
 pub mod config;
+pub mod ctl;
 pub mod fault;
 pub mod hooks;
 pub mod host;

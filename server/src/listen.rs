@@ -97,6 +97,13 @@ impl OpenPlace {
             gauge: gauge.clone(),
         })
     }
+
+    /// The same place, shown by another gauge from now on.
+    fn shown_by(mut self, gauge: &Gauge) -> Self {
+        gauge.inc();
+        std::mem::replace(&mut self.gauge, gauge.clone()).dec();
+        self
+    }
 }
 
 impl Drop for OpenPlace {
@@ -136,7 +143,18 @@ impl Accepted {
 
 /// One connection from accept to end.
 fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> ConnectionTask<OpenPlace> {
-    ConnectionTask::new(Box::pin(negotiated(accepted, router)), place)
+    let begun = async {
+        match accepted_connection(accepted, router).await {
+            Some(conn) => Box::pin(negotiated(conn)).await,
+            None => None,
+        }
+    };
+    ConnectionTask::new(Box::pin(begun), place)
+}
+
+/// A client's connection that came by another way, to its end.
+fn connection_task(conn: Connection, place: OpenPlace) -> ConnectionTask<OpenPlace> {
+    ConnectionTask::new(Box::pin(negotiated(conn)), place)
 }
 
 /// The client's address: the connection's, or what a balancer announces where one has to. `None` if the connection is
@@ -165,21 +183,25 @@ pub(crate) async fn client_address(
     }
 }
 
-/// A connection from accept to its session, if it gets that far.
-async fn negotiated(mut accepted: Accepted, router: Arc<Router>) -> Option<Box<Session>> {
+/// A connection that nothing but a PROXY header was read from.
+async fn accepted_connection(mut accepted: Accepted, router: Arc<Router>) -> Option<Connection> {
     let proxy = accepted.settings.proxy_protocol.as_ref();
     accepted.peer = client_address(&accepted.stream, accepted.peer, proxy, &router).await?;
-    let mut conn = match accepted.into_connection(router) {
-        Ok(conn) => conn,
+    match accepted.into_connection(router) {
+        Ok(conn) => Some(conn),
         Err(error) => {
             debug!(%error, "socket could not be set up");
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// A connection from its first byte to its session, if it gets that far.
+pub(crate) async fn negotiated(mut conn: Connection) -> Option<Box<Session>> {
     match negotiate(&mut conn).await {
         Ok(session) => {
             let unparsed = conn.take_unparsed();
-            Box::pin(session.begin(conn.into_reader(), unparsed)).await
+            Box::pin(session.begin(conn.into_intake(), unparsed)).await
         }
         Err(end) => {
             debug!(?end, "connection ended before login");

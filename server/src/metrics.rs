@@ -198,6 +198,10 @@ pub struct LoginMetrics {
     pub guesses_refused: Counter,
     /// Logins refused since too many passwords waited to be hashed.
     pub hashes_refused: Counter,
+    /// Accounts made by those who have them.
+    pub registered: Counter,
+    /// Requests for an account that were refused.
+    pub registrations_refused: Counter,
 }
 
 /// Counters of unsettled stanzas and slow readers.
@@ -224,6 +228,50 @@ pub struct HttpMetrics {
     pub connections: Gauge,
     /// Answers.
     pub responses: ByStatus,
+}
+
+/// Counters of WebSockets.
+#[derive(Clone, Debug)]
+pub struct WebSocketMetrics {
+    /// Opened by clients.
+    pub accepted: Counter,
+    /// Open now.
+    pub connections: Gauge,
+}
+
+/// Counters of BOSH.
+#[derive(Clone, Debug)]
+pub struct BoshMetrics {
+    /// Sessions whose stream is open.
+    pub sessions: Gauge,
+    /// Requests by what became of them.
+    pub requests: BoshRequests,
+    /// Requests that ended a session or found none, by condition.
+    pub refusals: ByCondition,
+}
+
+/// A counter per outcome of a request.
+#[derive(Clone, Debug)]
+pub struct BoshRequests {
+    /// Answered.
+    pub answered: Counter,
+    /// Answered as before.
+    pub repeated: Counter,
+    /// The same request came once more before its answer.
+    pub replaced: Counter,
+    /// Answered with the end of the session.
+    pub refused: Counter,
+}
+
+/// A counter per closed word of an error.
+#[derive(Clone, Debug)]
+pub struct ByCondition(Family<Labels, Counter>);
+
+impl ByCondition {
+    /// The counter of one condition.
+    pub fn of(&self, condition: &'static str) -> Counter {
+        self.0.get_or_create(&[("condition", condition)]).clone()
+    }
 }
 
 /// A counter per class of status codes.
@@ -298,6 +346,8 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
+    /// WebSockets.
+    pub websocket: WebSocketMetrics,
     /// Connections closed before their first byte was used, by why their PROXY header was refused.
     pub proxy_refused: ByReason,
     /// Logins.
@@ -306,6 +356,8 @@ pub struct Metrics {
     pub tls_handshakes: ByResult,
     /// HTTP.
     pub http: HttpMetrics,
+    /// BOSH.
+    pub bosh: BoshMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -384,24 +436,22 @@ impl Metrics {
                 "xmpp_c2s_connections_accepted_total",
                 "Connections accepted from clients",
             ),
-            connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
+            connections: gauge(
+                registry,
+                "xmpp_c2s_connections",
+                "Open client connections, those over HTTP excepted",
+            ),
+            websocket: websocket(registry),
             proxy_refused: proxy_refused(registry),
             logins: logins(registry),
-            tls_handshakes: ByResult::register(
-                registry,
-                "xmpp_tls_handshakes_total",
-                "TLS handshakes of clients",
-            ),
+            tls_handshakes: tls_handshakes(registry),
             http: http(registry),
+            bosh: bosh(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
             queries: queries(registry),
-            certificate_expiry: gauge(
-                registry,
-                "xmpp_tls_certificate_remaining_seconds",
-                "Time until the first of our certificates expires; negative if it has",
-            ),
+            certificate_expiry: certificate_expiry(registry),
             reload_failures: ReloadFailures::register(registry),
             start_warnings: start_warnings(registry),
             rejected: rejected(registry),
@@ -414,6 +464,22 @@ impl Metrics {
             .get_or_create(&[("surface", surface.name()), ("reason", condition.name())])
             .inc();
     }
+}
+
+fn tls_handshakes(registry: &mut Registry) -> ByResult {
+    ByResult::register(
+        registry,
+        "xmpp_tls_handshakes_total",
+        "TLS handshakes of clients",
+    )
+}
+
+fn certificate_expiry(registry: &mut Registry) -> Gauge {
+    gauge(
+        registry,
+        "xmpp_tls_certificate_remaining_seconds",
+        "Time until the first of our certificates expires; negative if it has",
+    )
 }
 
 fn proxy_refused(registry: &mut Registry) -> ByReason {
@@ -461,6 +527,16 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
         ),
+        registered: counter(
+            registry,
+            "xmpp_auth_registered_total",
+            "Accounts that people made for themselves",
+        ),
+        registrations_refused: counter(
+            registry,
+            "xmpp_auth_registrations_refused_total",
+            "Requests for an account that were refused",
+        ),
     }
 }
 
@@ -474,13 +550,60 @@ fn http(registry: &mut Registry) -> HttpMetrics {
         connections: gauge(
             registry,
             "xmpp_http_connections",
-            "Open HTTP connections, upgraded ones included",
+            "Open HTTP connections, those that became WebSockets excepted",
         ),
         responses: ByStatus::register(
             registry,
             "xmpp_http_responses_total",
             "HTTP requests answered, by class of status",
         ),
+    }
+}
+
+fn websocket(registry: &mut Registry) -> WebSocketMetrics {
+    WebSocketMetrics {
+        accepted: counter(
+            registry,
+            "xmpp_websocket_connections_accepted_total",
+            "WebSockets opened by clients",
+        ),
+        connections: gauge(
+            registry,
+            "xmpp_websocket_connections",
+            "Open client connections over WebSocket",
+        ),
+    }
+}
+
+fn bosh(registry: &mut Registry) -> BoshMetrics {
+    let requests = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_requests_total",
+        "BOSH requests, by what became of them",
+        &["outcome"],
+        requests.clone(),
+    );
+    let of = |outcome| requests.get_or_create(&[("outcome", outcome)]).clone();
+    let refusals = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_refusals_total",
+        "BOSH requests that ended a session or found none, by condition",
+        &["condition"],
+        refusals.clone(),
+    );
+    BoshMetrics {
+        sessions: gauge(
+            registry,
+            "xmpp_bosh_sessions",
+            "BOSH sessions whose stream is open",
+        ),
+        requests: BoshRequests {
+            answered: of("answered"),
+            repeated: of("repeated"),
+            replaced: of("replaced"),
+            refused: of("refused"),
+        },
+        refusals: ByCondition(refusals),
     }
 }
 

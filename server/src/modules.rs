@@ -2,17 +2,17 @@
 //!
 //! A module file has its parts in this order: `Config`, `needs`, `start`, the handlers, the tests. There is no `stop`:
 //! what a module registers belongs to its host and goes away with it. To add a module, add two lines here.
-use std::any::{Any, TypeId};
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ahash::RandomState;
 use daemon::Tasks;
-use hashbrown::HashMap;
 use protocol::Element;
 
 use crate::auth::Auth;
+use crate::auth::registration::Registration;
 use crate::hooks::{Event, Handle, Hooks, Stage};
-use crate::host::StreamManagement;
+use crate::host::{Parts, Pings, StreamManagement};
 use crate::iq::{HandleIq, IqTable, Target};
 use crate::metrics::HookMetrics;
 use crate::router::Router;
@@ -20,6 +20,7 @@ use crate::router::subdomains::{self, Serve, Subdomain};
 use crate::storage::Db;
 
 pub mod blocking;
+pub mod caps;
 pub mod carbons;
 pub mod config;
 pub mod csi;
@@ -31,8 +32,11 @@ pub mod ping;
 pub mod presence;
 pub mod privacy;
 pub mod private;
+pub mod register;
 pub mod roster;
 pub mod stream_management;
+#[cfg(test)]
+mod takeover;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -92,7 +96,12 @@ pub struct Made {
     pub held_max: Option<usize>,
     /// What modules own beside each domain.
     pub subdomains: Vec<Subdomain>,
-    provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
+    /// How silent clients are asked (XEP-0199).
+    pub pings: Option<Pings>,
+    /// Who may make an account for themselves (XEP-0077).
+    pub registration: Option<Arc<Registration>>,
+    /// What modules let others use.
+    pub parts: Parts,
 }
 
 impl Made {
@@ -106,7 +115,9 @@ impl Made {
             stream_management: None,
             held_max: None,
             subdomains: Vec::new(),
-            provided: HashMap::default(),
+            registration: None,
+            pings: None,
+            parts: Parts::default(),
         }
     }
 }
@@ -173,15 +184,13 @@ impl Start<'_> {
 
     /// Lets later modules use something of this one.
     pub fn provide<T: Any + Send + Sync>(&mut self, thing: Arc<T>) {
-        self.made.provided.insert(TypeId::of::<T>(), thing);
+        self.made.parts.insert(thing);
     }
 
     /// What an earlier module provides; the module that does must stand in [`Needs`].
     pub fn get<T: Any + Send + Sync>(&self) -> Result<Arc<T>, StartError> {
-        let thing = self.made.provided.get(&TypeId::of::<T>()).cloned();
-        thing
-            .and_then(|thing| thing.downcast().ok())
-            .ok_or_else(|| self.error(format!("{} is not provided", std::any::type_name::<T>())))
+        let thing = self.made.parts.get::<T>();
+        thing.ok_or_else(|| self.error(format!("{} is not provided", std::any::type_name::<T>())))
     }
 
     /// This module cannot start.
@@ -192,6 +201,16 @@ impl Start<'_> {
             reason: reason.into(),
         }
     }
+}
+
+/// Options whose names end in `backend`.
+fn backends(config: &impl serde::Serialize) -> BTreeMap<String, String> {
+    let options = serde_json::to_value(config).unwrap_or_default();
+    let options = options.as_object().into_iter().flatten();
+    options
+        .filter(|(key, _)| key.ends_with("backend"))
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 macro_rules! modules {
@@ -236,6 +255,15 @@ macro_rules! modules {
                 match config { $(ModuleConfig::$name(config) => self.$name = Some(config),)* }
             }
 
+            /// The modules that are switched on, each with its options that say where it keeps what it stores.
+            pub fn facts(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+                let mut all = BTreeMap::new();
+                $(if let Some(config) = &self.$name {
+                    all.insert($key.to_owned(), backends(config));
+                })*
+                all
+            }
+
             /// The settings that a module has by default.
             pub fn default_of(key: &str) -> Option<ModuleConfig> {
                 match key {
@@ -278,6 +306,8 @@ modules! { // start order; within a stage, also run order
     private = "mod_private"
     vcard = "mod_vcard"
     last = "mod_last"
+    register = "mod_register"
+    caps = "mod_caps"
     disco = "mod_disco" // last: it tells what the others have announced
 }
 

@@ -1,6 +1,6 @@
 //! Builds every part, in order, and ties them together; shuts down in reverse. The only file that knows all parts.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use crate::access::AccessRules;
 use crate::api::control;
 use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
+use crate::bosh::{self, Bosh};
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
 use crate::host::config::Acknowledge;
@@ -30,8 +31,10 @@ use crate::storage::secrets::SecretStore;
 use crate::storage::{self, Db, Observer, Place};
 use crate::turns::Turns;
 
+mod commands;
 pub mod data_dir;
 pub mod drain;
+mod graphql;
 mod http;
 pub mod idle;
 pub mod plan;
@@ -46,6 +49,8 @@ pub struct NodePlan {
     pub listeners: Vec<ListenerPlan>,
     /// HTTP listeners.
     pub http: Vec<HttpPlan>,
+    /// For those of them that serve BOSH.
+    pub bosh: bosh::Settings,
     /// Host types.
     pub hosts: Vec<HostPlan>,
     /// `general.default_server_domain`.
@@ -56,8 +61,14 @@ pub struct NodePlan {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// `general.registration_timeout`; `None` is no limit.
+    pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
+    /// The level of the process's log, for commands.
+    pub logs: Option<daemon::logs::LevelControl>,
+    /// Services that run.
+    pub services: Vec<String>,
 }
 
 /// One client listener.
@@ -98,6 +109,9 @@ pub enum StartError {
         #[source]
         error: storage::Error,
     },
+    /// It was to end before it had begun.
+    #[error("stopped while the database was waited for")]
+    Stopped,
     /// The database does not do what the start needs of it.
     #[error("the database could not be used")]
     Storage(#[from] storage::Error),
@@ -157,12 +171,11 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
+        let facts = commands::Facts::of(&plan);
         let lock = data_dir::lock(&plan.data_dir)?;
         let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
-        let place = options.place.clone();
-        let db = open_database(options).await;
-        let db = db.map_err(|error| StartError::Database { place, error })?;
+        let db = Box::pin(open_database(options, &shutdown)).await?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
         let settings = router::Settings {
@@ -170,6 +183,7 @@ impl Node {
             language: plan.language,
             acknowledge: plan.acknowledge,
             hide_service_name: plan.hide_service_name,
+            registration_pause: plan.registration_pause,
         };
         let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
@@ -182,25 +196,25 @@ impl Node {
         let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
-        let clients = listeners
-            .iter()
-            .filter_map(|listener| listener.address().ok())
-            .collect();
+        let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports);
-        let control = control::bind(&plan.data_dir)
-            .map_err(|(path, error)| StartError::Control { path, error })?;
+        let control = bind_control(&plan.data_dir)?;
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
+        let engine = facts.engine(&router, &in_flight, &shutdown, &late);
         // … then run what a failed start must not leave behind …
         let ledger = ledger.run(in_flight, late.clone());
         late.tasks().spawn("ledger", ledger);
-        let idle = until(late.clone(), idle::run(router.clone()));
-        late.tasks().spawn("idle", idle);
-        control.serve(&router, &late);
+        late.tasks()
+            .spawn("idle", until(late.clone(), idle::run(router.clone())));
+        control.serve(&engine, &late);
         let parts = http::Parts {
             exporter: Arc::new(Exporter::new(registry, readiness.clone())),
             router: &router,
+            engine: &engine,
             admission: &admission,
+            tasks: &tasks,
+            bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.
@@ -294,6 +308,11 @@ fn whole_secs(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
+fn bind_control(data_dir: &Path) -> Result<control::ControlSocket, StartError> {
+    let bound = control::bind(data_dir);
+    bound.map_err(|(path, error)| StartError::Control { path, error })
+}
+
 async fn until(end: Shutdown, work: impl Future<Output = ()>) {
     tokio::select! {
         biased;
@@ -356,8 +375,11 @@ async fn start_hosts(
             stream_features: made.stream_features,
             stream_management: made.stream_management,
             held_max: made.held_max,
+            registration: made.registration,
+            pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
             subdomains: made.subdomains,
+            parts: made.parts,
         });
     }
     Ok(hosts)
@@ -384,6 +406,11 @@ fn bind_clients(
     plans.into_iter().map(bind).collect()
 }
 
+fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().map(ClientListener::address);
+    addresses.filter_map(Result::ok).collect()
+}
+
 /// A tenth of the connections that there may be need not have logged in yet.
 fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
     let of_clients = clients.iter().map(|plan| plan.settings.connections_max);
@@ -399,6 +426,12 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
 
+/// Where they listen.
+fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().map(ClientListener::address);
+    addresses.filter_map(Result::ok).collect()
+}
+
 fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerTls> {
     let of_clients = clients.iter().filter_map(|l| l.settings.tls.clone());
     of_clients
@@ -406,11 +439,19 @@ fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerT
         .collect()
 }
 
-/// Opens the database and brings its schema up to date.
-async fn open_database(options: storage::Options) -> Result<Db, storage::Error> {
-    let db = Db::open(options).await?;
-    db.migrate().await?;
-    Ok(db)
+/// Opens the database and brings its schema up to date. One that is not there yet is waited for, unless the node is to
+/// stop.
+async fn open_database(options: storage::Options, shutdown: &Shutdown) -> Result<Db, StartError> {
+    let place = options.place.clone();
+    let opening = async {
+        let db = Box::pin(Db::open(options)).await?;
+        Box::pin(db.migrate()).await?;
+        Ok(db)
+    };
+    let opened = shutdown.token().run_until_cancelled(opening).await;
+    opened
+        .ok_or(StartError::Stopped)?
+        .map_err(|error| StartError::Database { place, error })
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so

@@ -21,11 +21,15 @@ use daemon::config::OrInfinity;
 use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
 
 use self::copies::{Copies, Side};
+use self::questions::Questions;
+use self::removal::Removals;
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
+use crate::auth::registration::limits::Registrations;
 use crate::auth::throttle::Throttle;
 use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
+use crate::c2s::timing::Timings;
 use crate::cluster::Sessions;
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts, Owned};
@@ -36,6 +40,8 @@ use crate::outlet::{Batch, SessionRef};
 
 pub mod copies;
 pub mod local;
+pub mod questions;
+pub mod removal;
 pub mod restrictions;
 pub mod subdomains;
 
@@ -72,6 +78,8 @@ pub struct Route {
     pub until_answered: Option<Box<dyn Send + Sync>>,
     /// What is routed has been routed before, so whoever gets copies has got them.
     pub is_again: bool,
+    /// What has a row is routed for the first time, and its sender waits to be told: it is a stanza like others.
+    pub is_first: bool,
 }
 
 /// Everything that is needed to route.
@@ -87,6 +95,14 @@ pub struct Router {
     pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
+    /// When quiet clients are taken for gone.
+    pub timings: Timings,
+    /// Limits on new accounts.
+    pub registrations: Registrations,
+    /// Accounts that were removed lately.
+    pub removals: Removals,
+    /// What clients have been asked.
+    pub questions: Questions,
     /// Counters.
     pub metrics: Arc<Metrics>,
     tasks: OnceLock<Tasks>,
@@ -103,6 +119,8 @@ pub struct Settings {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// How long an address waits between two accounts; `None`: not at all.
+    pub registration_pause: Option<std::time::Duration>,
 }
 
 impl Router {
@@ -115,6 +133,10 @@ impl Router {
             resumable: Resumable::default(),
             leaving: Leaving::default(),
             throttle: Throttle::default(),
+            timings: Timings::default(),
+            registrations: Registrations::new(settings.registration_pause),
+            removals: Removals::default(),
+            questions: Questions::default(),
             metrics,
             tasks: OnceLock::new(),
             settings,
@@ -180,6 +202,11 @@ impl Router {
         self.hosts.load().all()
     }
 
+    /// Every domain that is served, in order.
+    pub fn domains(&self) -> Vec<String> {
+        self.hosts.load().domains()
+    }
+
     /// Replaces all hosts.
     pub fn set_hosts(&self, hosts: Hosts) {
         self.hosts.store(Arc::new(hosts));
@@ -203,6 +230,7 @@ impl Router {
             after_answer: Vec::new(),
             until_answered: None,
             is_again: false,
+            is_first: false,
         }
     }
 
@@ -354,6 +382,7 @@ impl Route {
             _ => None,
         };
         if let Some(why) = may_pass
+            && !self.is_first
             && self.router.ledger.leave_row(delivery.token, why)
         {
             // Its sender was told long ago that it is safe, and it is: who starts the node next tries again.

@@ -47,6 +47,7 @@ pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
+    http: Vec<SocketAddr>,
     running: Running,
     directory: Directory,
 }
@@ -85,6 +86,11 @@ impl Target {
         self.c2s_starttls
     }
 
+    /// HTTP ports of the setup's own configuration, in its order.
+    pub fn http(&self) -> &[SocketAddr] {
+        self.http.get(WEBSOCKET_PORTS..).unwrap_or_default()
+    }
+
     /// The self-signed certificate that clients are shown, in PEM.
     pub fn certificate(&self) -> PathBuf {
         let name = match self.running {
@@ -99,9 +105,18 @@ impl Target {
         match security {
             Security::None | Security::StartTls => self.c2s,
             Security::DirectTls => self.c2s_tls,
+            // A scenario over WebSocket is not for peers without one: its clients find nobody there.
+            Security::WebSocket => self.http.first().copied().unwrap_or(NOWHERE),
+            Security::SecureWebSocket => self.http.get(1).copied().unwrap_or(NOWHERE),
         }
     }
 }
+
+/// Each node has WebSocket without TLS, and with it; these ports come first.
+const WEBSOCKET_PORTS: usize = 2;
+
+/// Nobody listens there.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What the server under test is made with.
 #[derive(Clone, Debug, Default)]
@@ -123,6 +138,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
     ("mod_csi", ""),
+    ("mod_caps", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),
@@ -143,6 +159,12 @@ fn meerkat_config(data_dir: &Path, setup: &Setup) -> String {
         let listener = &setup.listener;
         text += &format!(
             "[[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"{mode}\"\n{listener}\n"
+        );
+    }
+    for tls in ["", "tls = {}\n"] {
+        text += &format!(
+            "[[listen.http]]\nport = 0\nip_address = \"127.0.0.1\"\n{tls}\
+             [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n"
         );
     }
     for (module, options) in MODULES {
@@ -171,6 +193,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
     let [c2s, c2s_tls, c2s_starttls] = node.clients[..] else {
         bail!("the node listens on {:?}", node.clients)
     };
+    let http = node.http.iter().map(|served| served.address).collect();
     // The test waits for it in `stop`.
     #[allow(clippy::disallowed_methods)]
     let run = tokio::spawn(node.run());
@@ -178,6 +201,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
+        http,
         running: Running::Node { shutdown, run },
         directory,
     })
@@ -226,6 +250,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: None,
+        http: Vec::new(),
         running: Running::Process { _process: process },
         directory,
     })

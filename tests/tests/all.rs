@@ -5,6 +5,12 @@
 )]
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
+mod bosh;
+#[cfg(test)]
+mod databases;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;
@@ -12,6 +18,8 @@ mod docs;
 mod interop;
 #[cfg(test)]
 mod load;
+#[cfg(test)]
+mod payloads;
 #[cfg(test)]
 mod proof;
 #[cfg(test)]

@@ -16,6 +16,12 @@ async fn interop_slixmpp_chats_and_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_slixmpp_registers_is_asked_and_rests() {
+    let config = "[modules.mod_register]\n";
+    run_script_with("INTEROP_PYTHON", "slixmpp_account.py", config).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interop_profanity_chats_and_resumes() {
     run_script("INTEROP_PYTHON", "profanity_chat.py").await;
 }
@@ -33,6 +39,11 @@ async fn interop_scramp_logs_in_with_channel_binding() {
 /// Runs a script with the accounts romeo and juliet on a server of its own. `interpreter` is the variable that names
 /// what runs it.
 async fn run_script(interpreter: &str, script: &str) {
+    run_script_with(interpreter, script, "").await;
+}
+
+/// The same on a server with more in its configuration.
+async fn run_script_with(interpreter: &str, script: &str, config: &str) {
     if std::env::var_os("RUN_SLOW_TESTS").is_none() {
         return;
     }
@@ -44,6 +55,7 @@ async fn run_script(interpreter: &str, script: &str) {
     });
     let setup = Setup {
         accounts: accounts.to_vec(),
+        config: config.to_owned(),
         ..Setup::default()
     };
     let target = Target::start(peer(), setup).await.unwrap();

@@ -18,7 +18,7 @@ target/tools if it is not there.
 const CARGO_DEB: &str = "3.8.0";
 
 /// What a host for the test has beside Debian's smallest system.
-const HOST_PACKAGES: &str = "systemd,systemd-sysv,dbus,procps";
+const HOST_PACKAGES: &str = "systemd,systemd-sysv,dbus,procps,sqlite3";
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
     if args.iter().any(|arg| arg == "--help") {
@@ -127,7 +127,7 @@ fn host_root() -> Result<PathBuf> {
         .context("/etc/os-release names no release of Debian")?;
     let root = run::target_dir().join(format!("host-{name}"));
     let made = root.with_extension("made");
-    if made.is_file() {
+    if fs::read_to_string(&made).is_ok_and(|packages| packages == HOST_PACKAGES) {
         return Ok(root);
     }
     remove(&root)?;
@@ -147,7 +147,7 @@ fn host_root() -> Result<PathBuf> {
             .arg(&root),
     )?;
     // Written last: an interrupted run is done again.
-    fs::write(&made, "").with_context(|| format!("cannot write {}", made.display()))?;
+    fs::write(&made, HOST_PACKAGES).with_context(|| format!("cannot write {}", made.display()))?;
     Ok(root)
 }
 

@@ -142,22 +142,44 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         ],
     ),
     Entry::not_yet(
-        "listen.http.handlers",
+        "listen.http.handlers.mongoose_graphql_handler",
+        &["sse_idle_timeout"],
+    ),
+    Entry::values_not_yet(
+        "listen.http.handlers.mongoose_graphql_handler.schema_endpoint",
+        &["domain_admin", "user"],
+    ),
+    Entry::values_not_yet(
+        "listen.http.handlers.mongoose_graphql_handler.allowed_categories",
         &[
-            "mongoose_bosh_handler",
-            "mongoose_websocket_handler",
-            "mongoose_graphql_handler",
+            "domain",
+            "muc",
+            "muc_light",
+            "vcard",
+            "metric",
+            "gdpr",
+            "inbox",
+            "http_upload",
+            "token",
+            "cets",
+            "broadcast",
+            "blocklist",
         ],
+    ),
+    Entry::values_removed(
+        "listen.http.handlers.mongoose_graphql_handler.allowed_categories",
+        &["mnesia"],
+        "there is no Mnesia here",
     ),
     Entry::moved(
         "listen.http.handlers",
         &["mod_bosh"],
-        "`mongoose_bosh_handler`, which is not supported yet",
+        "`mongoose_bosh_handler`",
     ),
     Entry::moved(
         "listen.http.handlers",
         &["mod_websockets"],
-        "`mongoose_websocket_handler`, which is not supported yet",
+        "`mongoose_websocket_handler`",
     ),
     Entry::removed(
         "listen.http.handlers",
@@ -179,7 +201,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "cowboy_swagger_redirect_handler",
             "cowboy_swagger_json_handler",
         ],
-        "`mongoose_graphql_handler` takes its place, which is not supported yet",
+        "`mongoose_graphql_handler` takes its place",
     ),
     // [auth]
     Entry::not_yet(
@@ -258,21 +280,19 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::removed("outgoing_pools", &["riak"], "use `rdbms`"),
     Entry::not_yet(
-        "outgoing_pools.rdbms.default",
-        &["strategy", "max_worker_queue_len"],
-    ),
-    Entry::not_yet(
-        "outgoing_pools.rdbms.default.connection",
+        "outgoing_pools.rdbms.default.connection.tls",
         &[
-            "host",
-            "port",
-            "username",
             "password",
-            "keepalive_interval",
-            "query_timeout",
-            "max_start_interval",
-            "tls",
+            "ciphers",
+            "versions",
+            "disconnect_on_failure",
+            "crl_files",
+            "server_name_indication",
         ],
+    ),
+    Entry::values_not_yet(
+        "outgoing_pools.rdbms.default.connection.tls.verify_mode",
+        &["selfsigned_peer"],
     ),
     Entry::removed(
         "outgoing_pools.rdbms.default.connection",
@@ -281,7 +301,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::values_not_yet(
         "outgoing_pools.rdbms.default.connection.driver",
-        &["pgsql", "mysql", "cockroachdb"],
+        &["cockroachdb"],
     ),
     Entry::values_removed(
         "outgoing_pools.rdbms.default.connection.driver",
@@ -325,12 +345,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::not_yet(
         "services",
         &[
-            "service_bosh.backend",
-            "service_bosh.inactivity",
-            "service_bosh.max_wait",
-            "service_bosh.server_acks",
-            "service_bosh.max_pause",
-            "service_bosh.host_types",
             "service_domain_db.event_cleaning_interval",
             "service_domain_db.event_max_age",
             "service_domain_db.db_pool",
@@ -347,6 +361,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         &["service_admin_extra"],
         "`meerkatctl` has the commands",
     ),
+    Entry::values_not_yet("services.service_bosh.backend", &["cets"]),
     // [modules], those that have options
     Entry::not_yet(
         "modules",
@@ -358,7 +373,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_blocklist",
             "mod_broadcast",
             "mod_cache_users",
-            "mod_caps",
             "mod_domain_isolation",
             "mod_event_pusher",
             "mod_extdisco",
@@ -376,7 +390,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_pubsub",
             "mod_pubsub_old",
             "mod_push_service_mongoosepush",
-            "mod_register",
             "mod_sasl2",
             "mod_shared_roster_ldap",
             "mod_sic",
@@ -386,16 +399,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::not_yet("modules.mod_stream_management", &["backend"]),
     Entry::not_yet("modules.mod_disco", &["users_can_see_hidden_services"]),
-    Entry::not_yet(
-        "modules.mod_ping",
-        &[
-            "send_pings",
-            "ping_interval",
-            "timeout_action",
-            "ping_req_timeout",
-            "iqdisc",
-        ],
-    ),
     Entry::values_removed("modules.mod_roster.backend", &["mnesia"], USE_RDBMS),
     Entry::values_removed("modules.mod_offline.backend", &["mnesia"], USE_RDBMS),
     Entry::values_removed("modules.mod_private.backend", &["mnesia"], USE_RDBMS),
@@ -430,17 +433,13 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_muc_commands",
             "mod_muc_light_commands",
         ],
-        "`mongoose_graphql_handler` takes its place, which is not supported yet",
+        "`mongoose_graphql_handler` takes its place",
     ),
-    Entry::moved(
-        "modules",
-        &["mod_bosh"],
-        "`[services.service_bosh]`, which is not supported yet",
-    ),
+    Entry::moved("modules", &["mod_bosh"], "`[services.service_bosh]`"),
     Entry::moved(
         "modules",
         &["mod_websockets"],
-        "`[[listen.http.handlers.mongoose_websocket_handler]]`, which is not supported yet",
+        "`[[listen.http.handlers.mongoose_websocket_handler]]`",
     ),
     Entry::moved(
         "modules",

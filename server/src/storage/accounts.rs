@@ -16,15 +16,22 @@ statements! {
         "SELECT 1 FROM users WHERE server = $1 AND username = $2";
     COUNT = "account_count":
         "SELECT COUNT(*) FROM users WHERE server = $1";
+    COUNT_ALL = "account_count_all":
+        "SELECT COUNT(*) FROM users";
     LIST = "account_list":
-        "SELECT username FROM users WHERE server = $1 ORDER BY username LIMIT $2 OFFSET $3";
+        "SELECT username FROM users WHERE server = $1 ORDER BY username LIMIT $2 OFFSET $3",
+        postgres: "SELECT username FROM users WHERE server = $1 ORDER BY username COLLATE \"C\" LIMIT $2 OFFSET $3";
     CREATE = "account_create":
         "INSERT INTO users (server, username, \"password\", pass_details) VALUES ($1, $2, $3, $4)";
     CREATE_IF_MISSING = "account_create_if_missing":
         "INSERT INTO users (server, username, \"password\", pass_details) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (server, username) DO NOTHING";
+         ON CONFLICT (server, username) DO NOTHING",
+        mysql: "INSERT INTO users (server, username, \"password\", pass_details) SELECT $1, $2, $3, $4 FROM DUAL
+                WHERE NOT EXISTS (SELECT 1 FROM users WHERE server = $1 AND username = $2)";
     SET_PASSWORD = "account_set_password":
         "UPDATE users SET \"password\" = $3, pass_details = $4 WHERE server = $1 AND username = $2";
+    REPLACE_DETAILS = "account_replace_details":
+        "UPDATE users SET pass_details = $4 WHERE server = $1 AND username = $2 AND pass_details = $3";
     REMOVE = "account_remove":
         "DELETE FROM users WHERE server = $1 AND username = $2";
     REMOVE_CONTACTS = "account_remove_contacts":
@@ -54,11 +61,8 @@ statements! {
         "DELETE FROM vcard_search WHERE server = $1 AND lusername = $2";
 }
 
-/// Rows that name no account, but a row that does; they go first.
-const REMOVE_WHAT_HANGS_ON_THAT: [&Statement; 1] = [REMOVE_PRIVACY_ITEMS];
-
 /// What belongs to an account beside its row in `users`: a test finds tables that are missing here.
-const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 11] = [
+const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 12] = [
     REMOVE_CONTACTS,
     REMOVE_GROUPS,
     REMOVE_ROSTER_VERSION,
@@ -66,6 +70,7 @@ const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 11] = [
     REMOVE_OFFLINE_MESSAGES,
     REMOVE_PRIVATE_STORAGE,
     REMOVE_LAST,
+    REMOVE_PRIVACY_ITEMS,
     REMOVE_PRIVACY_LISTS,
     REMOVE_PRIVACY_DEFAULT,
     REMOVE_VCARD,
@@ -132,6 +137,15 @@ impl AccountStore {
         let count = self
             .db
             .fetch_optional(COUNT.bind([domain.into()]), |row| row.count(0))
+            .await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// Accounts of all domains.
+    pub async fn count_all(&self) -> Result<u64, Error> {
+        let count = self
+            .db
+            .fetch_optional(COUNT_ALL.bind([]), |row| row.count(0))
             .await?;
         Ok(count.unwrap_or(0))
     }
@@ -210,6 +224,23 @@ impl AccountStore {
         Ok(self.db.execute(query).await? == 1)
     }
 
+    /// Replaces SCRAM keys, unless they have been replaced meanwhile. Whether they were.
+    pub async fn replace_details(
+        &self,
+        username: &str,
+        domain: &str,
+        before: &str,
+        pass_details: &str,
+    ) -> Result<bool, Error> {
+        let query = REPLACE_DETAILS.bind([
+            domain.into(),
+            username.into(),
+            before.into(),
+            pass_details.into(),
+        ]);
+        Ok(self.db.execute(query).await? == 1)
+    }
+
     /// Removes the account and every row that belongs to it, in one transaction. False if there was no such account;
     /// rows that an account of this name left behind are removed all the same.
     pub async fn remove(&self, username: &str, domain: &str) -> Result<bool, Error> {
@@ -245,10 +276,7 @@ async fn remove(
     username: &str,
     domain: &str,
 ) -> Result<bool, Error> {
-    for statement in REMOVE_WHAT_HANGS_ON_THAT
-        .into_iter()
-        .chain(REMOVE_WHAT_BELONGS_TO_IT)
-    {
+    for statement in REMOVE_WHAT_BELONGS_TO_IT {
         transaction
             .execute(statement.bind([domain.into(), username.into()]))
             .await?;

@@ -18,6 +18,7 @@ type Attempted = Result<(BareJid, Option<Vec<u8>>), SaslFailure>;
 impl Negotiation<'_> {
     /// `<auth/>`: one attempt.
     pub(super) async fn authenticate(&mut self, element: &Element) -> Result<Step, End> {
+        self.login_begun = Instant::now();
         let name = element.attr("mechanism").unwrap_or_default();
         let offered = self.mechanisms();
         let Some(mechanism) = offered
@@ -269,7 +270,7 @@ impl Negotiation<'_> {
         tracing::debug!(mechanism = mechanism.name(), "logged in");
         self.account = Some(account);
         self.handshake = None;
-        self.conn.reader.restart();
+        self.conn.intake.restart();
         Ok(Step::Restart)
     }
 
