@@ -292,7 +292,7 @@ impl Connection {
                 Event::Order(Order::Close(error, reason)) => {
                     return Err(End::Ordered(error, reason));
                 }
-                Event::Order(Order::HandOver(_)) => {}
+                Event::Order(Order::HandOver(_) | Order::Presence(_)) => {}
                 Event::Order(Order::Lost) => return Err(End::Lost),
                 Event::Lost => return Err(End::Lost),
                 Event::Writable => {
@@ -311,7 +311,7 @@ impl Connection {
             match std::future::poll_fn(|cx| self.outlet.poll_unread(cx)).await {
                 Event::Order(Order::Close(error, reason)) => return End::Ordered(error, reason),
                 Event::Order(Order::Lost) | Event::Lost => return End::Lost,
-                Event::Order(Order::HandOver(_)) | Event::Readable => {}
+                Event::Order(Order::HandOver(_) | Order::Presence(_)) | Event::Readable => {}
                 Event::Writable => {
                     let flushed = self.outlet.flush_blocked(&mut self.batch.settled);
                     if flushed.is_err() {

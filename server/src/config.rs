@@ -432,6 +432,7 @@ impl Config {
                 }
             }
         }
+        self.check_admin_api(is_known(Unsafe::GraphqlWithoutTls), checks);
         let is_reachable = self.listen.c2s.iter().any(|listener| !listener.is_local());
         if is_reachable && checks.is_sound("listen.c2s") && !is_known(Unsafe::DummyAuth) {
             let own = self.host_config.iter().enumerate();
@@ -450,6 +451,39 @@ impl Config {
                         "dummy"
                     };
                     checks.finding(&format!("{path}.{key}"), message, hint);
+                }
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Whoever may use the admin API may do everything.
+    fn check_admin_api(&self, may_be_plain: bool, checks: &mut Checks<'_>) {
+        for (index, listener) in self.listen.http.iter().enumerate() {
+            if listener.address().ip().is_loopback() {
+                continue;
+            }
+            for (number, handler) in listener
+                .handlers
+                .mongoose_graphql_handler
+                .iter()
+                .enumerate()
+            {
+                let path =
+                    format!("listen.http[{index}].handlers.mongoose_graphql_handler[{number}]");
+                if !checks.is_sound(&path) {
+                    continue;
+                }
+                if handler.username.is_none() {
+                    let message = "everybody who reaches this port would be an administrator";
+                    let hint = "add `username` and `password`, or `ip_address = \"127.0.0.1\"`";
+                    checks.finding(&path, message, hint);
+                } else if listener.tls.is_none() && !may_be_plain {
+                    let message = "the administrator's password would be sent without encryption";
+                    let hint = "add `tls = {}`, or say \
+                        `i_know_unsafe = [\"graphql_without_tls\"]` in `[general]`";
+                    checks.finding(&path, message, hint);
                 }
             }
         }

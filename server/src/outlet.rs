@@ -36,6 +36,9 @@ pub type SessionRef = Arc<Outlet>;
 pub const FLUSH_BYTES: usize = 16 * 1024;
 /// Bytes that may wait for a socket that refuses them; a session over it is closed with `resource-constraint`.
 pub const OUTLET_BYTES_MAX: usize = 64 * 1024;
+/// The same where nothing is taken for the time of a round trip, whatever the client does (XEP-0124): everything that
+/// contacts and rooms say meanwhile, at a login too.
+pub const OUTLET_BYTES_BETWEEN_REQUESTS_MAX: usize = 512 * 1024;
 /// Before login nobody needs more (security limit of half-open connections).
 pub const OUTLET_BYTES_BEFORE_LOGIN_MAX: usize = 16 * 1024;
 /// Addresses one session may have sent directed presence to; the oldest knowledge is refused, not replaced.
@@ -82,6 +85,8 @@ pub enum Order {
     Lost,
     /// Another connection takes the session over (XEP-0198 section 5).
     HandOver(tokio::sync::oneshot::Sender<Box<crate::c2s::session::Session>>),
+    /// Presence as if the client had sent it; the sender is told when that is done.
+    Presence(Box<(Stanza, tokio::sync::oneshot::Sender<()>)>),
 }
 
 /// The write half of one client connection and, after bind, what others may know of its session.
@@ -96,6 +101,8 @@ pub struct Outlet {
     heard_at: AtomicU32,
     /// Seconds of the ledger's clock since when a stanza has been incomplete; 0 if none is.
     cut_since: AtomicU32,
+    /// Seconds of the ledger's clock when the session was bound.
+    bound_at: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -235,6 +242,7 @@ impl Outlet {
             flags: AtomicU16::new(0),
             heard_at,
             cut_since: AtomicU32::new(0),
+            bound_at: AtomicU32::new(0),
             state: Mutex::new(State {
                 out: Vec::new(),
                 refused: None,
@@ -288,7 +296,19 @@ impl Outlet {
     pub fn bind(&self, jid: FullJid) {
         let bound = self.jid.set(jid).is_ok();
         debug_assert!(bound, "a stream binds once");
-        self.state.lock().bytes_max = u32::try_from(OUTLET_BYTES_MAX).unwrap_or(u32::MAX);
+        self.bound_at
+            .store(self.ledger.clock.now_secs(), Ordering::Relaxed);
+        let bytes_max = if self.socket.is_pipe() {
+            OUTLET_BYTES_BETWEEN_REQUESTS_MAX
+        } else {
+            OUTLET_BYTES_MAX
+        };
+        self.state.lock().bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
+    }
+
+    /// Seconds of the ledger's clock when the session was bound, on whichever connection.
+    pub fn bound_at(&self) -> u32 {
+        self.bound_at.load(Ordering::Relaxed)
     }
 
     /// Priority of an available session (RFC 6121 section 4.7.2.3), `None` if it is not available.
@@ -1178,6 +1198,7 @@ impl Outlet {
         let priority = self.priority.load(Ordering::Relaxed);
         let presence = self.state.lock().presence.clone();
         successor.adopt(presence, priority, flags);
+        successor.bound_at.store(self.bound_at(), Ordering::Relaxed);
         let mut state = self.state.lock();
         let mut managed = state.managed.take();
         for kept in managed.iter_mut().flat_map(|managed| managed.kept_mut()) {

@@ -74,6 +74,8 @@ pub struct Route {
     pub until_answered: Option<Box<dyn Send + Sync>>,
     /// What is routed has been routed before, so whoever gets copies has got them.
     pub is_again: bool,
+    /// What has a row is routed for the first time, and its sender waits to be told: it is a stanza like others.
+    pub is_first: bool,
 }
 
 /// Everything that is needed to route.
@@ -196,6 +198,11 @@ impl Router {
         self.hosts.load().all()
     }
 
+    /// Every domain that is served, in order.
+    pub fn domains(&self) -> Vec<String> {
+        self.hosts.load().domains()
+    }
+
     /// Replaces all hosts.
     pub fn set_hosts(&self, hosts: Hosts) {
         self.hosts.store(Arc::new(hosts));
@@ -214,6 +221,7 @@ impl Router {
             after_answer: Vec::new(),
             until_answered: None,
             is_again: false,
+            is_first: false,
         }
     }
 
@@ -349,6 +357,7 @@ impl Route {
             _ => None,
         };
         if let Some(why) = may_pass
+            && !self.is_first
             && self.router.ledger.leave_row(delivery.token, why)
         {
             // Its sender was told long ago that it is safe, and it is: who starts the node next tries again.

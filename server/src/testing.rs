@@ -215,6 +215,8 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             sessions_per_sec: 0,
             see_other_host: None,
         },
+        logs: None,
+        services: Vec::new(),
     }
 }
 
@@ -276,6 +278,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         registration: None,
         pings: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
+        parts: crate::host::Parts::default(),
     }
 }
 

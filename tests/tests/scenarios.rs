@@ -64,7 +64,7 @@ async fn play_file_over_websocket(name: &str) {
         }
         scenario.use_transport(Security::WebSocket);
         count += 1;
-        if let Err(error) = play(Peer::Meerkat, &scenario).await {
+        if let Err(error) = play(Peer::Meerkat, &scenario, "").await {
             failures.push(format!(
                 "{name}.txt:{}: {} (over WebSocket)\n{error:#}",
                 scenario.line, scenario.name
@@ -102,6 +102,11 @@ fn read_file(name: &str) -> Vec<Scenario> {
 }
 
 async fn play_file(name: &str) {
+    play_file_on(name, &String::new).await;
+}
+
+/// Plays a file with more configuration for each scenario.
+pub(crate) async fn play_file_on(name: &str, config: &(dyn Fn() -> String + Sync)) {
     let scenarios = read_file(name);
     let wanted = std::env::var_os("SCENARIO")
         .map(|word| word.to_string_lossy().into_owned())
@@ -119,7 +124,7 @@ async fn play_file(name: &str) {
         {
             continue;
         }
-        if let Err(error) = play(peer, scenario).await {
+        if let Err(error) = play(peer, scenario, &config()).await {
             failures.push(format!(
                 "{name}.txt:{}: {}\n{error:#}",
                 scenario.line, scenario.name
@@ -129,7 +134,7 @@ async fn play_file(name: &str) {
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
 }
 
-async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
+async fn play(peer: Peer, scenario: &Scenario, config: &str) -> anyhow::Result<()> {
     let mut accounts: Vec<Account> = Vec::new();
     for client in scenario
         .clients
@@ -145,7 +150,7 @@ async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
     }
     let setup = Setup {
         accounts,
-        config: scenario.config.clone(),
+        config: format!("{}\n{config}", scenario.config),
         listener: scenario.listener.clone(),
     };
     let target = Target::start(peer, setup).await?;

@@ -175,6 +175,14 @@ impl Session {
                     self.may_be_claimed_again();
                 }
                 Event::Order(Order::HandOver(taker)) => return over(Outcome::HandedOver(taker)),
+                Event::Order(Order::Presence(ordered)) => {
+                    return Poll::Ready(Work::Wait(Box::new(Rest {
+                        slow: Some(Slow::Ordered(ordered)),
+                        items: VecDeque::new(),
+                        end: None,
+                        pause: None,
+                    })));
+                }
                 Event::Order(Order::Lost) | Event::Lost => return over(Outcome::Over(End::Lost)),
                 Event::Writable => {
                     if self.outlet.flush_blocked(&mut self.batch.settled).is_err() {
@@ -387,6 +395,7 @@ impl Session {
         match slow {
             Slow::Routed(delivery) => self.route(delivery).await,
             Slow::Enable(element) => self.enable(&element),
+            Slow::Ordered(ordered) => self.ordered(*ordered).await,
             // Boxed, or every handler that waits would hold room for it.
             Slow::Stanza(delivery) => return Box::pin(self.stanza(delivery)).await,
         }
@@ -486,6 +495,15 @@ impl Session {
             ControlFlow::Continue(()) => self.batch.settle(token),
             ControlFlow::Break(halt) => self.halt(delivery, &halt),
         }
+    }
+
+    /// Sets the presence that somebody else wants the session to have.
+    async fn ordered(&mut self, (stanza, done): (Stanza, oneshot::Sender<()>)) {
+        let token = None;
+        Box::pin(self.presence(Delivery { stanza, token })).await;
+        self.batch.flush();
+        // Whoever asked may have gone.
+        let _gone = done.send(());
     }
 
     async fn iq(&mut self, delivery: Delivery) -> ControlFlow<End> {
@@ -726,6 +744,7 @@ impl Session {
                 Event::Order(Order::Close(error, reason)) => {
                     return Outcome::Over(End::Ordered(error, reason));
                 }
+                Event::Order(Order::Presence(ordered)) => Box::pin(self.ordered(*ordered)).await,
                 // A detached outlet yields orders only, and it cannot be lost once more.
                 Event::Order(Order::Lost) | Event::Lost | Event::Readable | Event::Writable => {}
             }
@@ -935,6 +954,8 @@ enum Slow {
     Routed(Delivery),
     /// `<enable/>`.
     Enable(Box<Element>),
+    /// See [`Order::Presence`].
+    Ordered(Box<(Stanza, oneshot::Sender<()>)>),
 }
 
 /// Who answers an IQ that is addressed to nobody, the own account or the domain; `None`: somebody else.

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
+use daemon::{Secret, SecretError};
 use protocol::jid::prepare_domain;
 use protocol::proxy::Network;
 use schemars::JsonSchema;
@@ -324,6 +325,166 @@ pub struct HttpHandlers {
     pub mongoose_websocket_handler: Vec<WebSocketHandler>,
     /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
+    /// The admin API: MongooseIM's GraphQL schema.
+    pub mongoose_graphql_handler: Vec<GraphqlHandler>,
+}
+
+/// Where the admin API is, and who may use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GraphqlHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path.
+    #[serde(default = "GraphqlHandler::default_path")]
+    pub path: String,
+    /// Which schema.
+    pub schema_endpoint: SchemaEndpoint,
+    /// Whom an administrator says to be (HTTP Basic). Without `username` and `password` everybody who reaches the port
+    /// is an administrator, so it has to listen on loopback.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The password that goes with `username`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// A file with the password, and nothing else. Ours.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The categories of commands that may be used here; by default all.
+    #[serde(default)]
+    pub allowed_categories: Option<Vec<Category>>,
+}
+
+/// A schema of GraphQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaEndpoint {
+    /// For administrators of the node.
+    Admin,
+}
+
+/// A category of the admin schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the schema says it")]
+pub enum Category {
+    #[serde(rename = "checkAuth")]
+    CheckAuth,
+    #[serde(rename = "account")]
+    Account,
+    #[serde(rename = "last")]
+    Last,
+    #[serde(rename = "session")]
+    Session,
+    #[serde(rename = "stanza")]
+    Stanza,
+    #[serde(rename = "roster")]
+    Roster,
+    #[serde(rename = "private")]
+    Private,
+    #[serde(rename = "stat")]
+    Stat,
+    #[serde(rename = "server")]
+    Server,
+    #[serde(rename = "offline")]
+    Offline,
+}
+
+impl Category {
+    /// Its name in the schema.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CheckAuth => "checkAuth",
+            Self::Account => "account",
+            Self::Last => "last",
+            Self::Session => "session",
+            Self::Stanza => "stanza",
+            Self::Roster => "roster",
+            Self::Private => "private",
+            Self::Stat => "stat",
+            Self::Server => "server",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+impl GraphqlHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
+
+    /// MongooseIM's.
+    fn default_path() -> String {
+        "/api/graphql".into()
+    }
+
+    /// Name and password; `None` if none are asked for.
+    ///
+    /// # Errors
+    /// The file of the password cannot be used.
+    pub fn credentials(&self) -> Result<Option<(String, Secret)>, SecretError> {
+        let password = Secret::resolve(self.password.as_ref(), self.password_file.as_deref())?;
+        Ok(self.username.clone().zip(password))
+    }
+}
+
+/// The password of MongooseIM's template, which everybody knows.
+const PASSWORD_OF_TEMPLATE: &str = "secret";
+
+impl Check for GraphqlHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        self.place().check(checks);
+        let has_password = self.password.is_some() || self.password_file.is_some();
+        match &self.username {
+            Some(_) if !has_password && checks.is_sound("password") => {
+                let message = "`username` without `password`";
+                checks.finding("username", message, "add `password`, or `password_file`");
+            }
+            None if has_password && checks.is_sound("username") => {
+                checks.finding("password", "`password` without `username`", "");
+            }
+            Some(username) if username.is_empty() || username.contains(':') => {
+                let message = "a name is not empty and has no colon";
+                checks.finding("username", message, "");
+            }
+            _ => {}
+        }
+        if let (Some(_), Some(path)) = (&self.password, &self.password_file) {
+            let message = format!(
+                "the password is given twice: here and in {}",
+                path.display()
+            );
+            checks.finding("password", message, "");
+        }
+        if let Some(path) = &self.password_file {
+            checks.file("password_file", path);
+        }
+        match self.password.as_ref().map(Secret::reveal) {
+            Some("") => checks.finding("password", "the password is empty", ""),
+            Some(PASSWORD_OF_TEMPLATE) => {
+                let message = "the password is the one of MongooseIM's template";
+                checks.warning("password", message, "everybody knows it: take another");
+            }
+            _ => {}
+        }
+        let Some(categories) = &self.allowed_categories else {
+            return;
+        };
+        if categories.is_empty() {
+            let message = "no category is left";
+            checks.finding(
+                "allowed_categories",
+                message,
+                "take the line out for all of them",
+            );
+        }
+        for (index, category) in categories.iter().enumerate() {
+            if categories[..index].contains(category) {
+                let path = format!("allowed_categories[{index}]");
+                checks.finding(&path, "this category stands twice", "");
+            }
+        }
+    }
 }
 
 /// Clients over WebSocket.
@@ -501,8 +662,12 @@ impl HttpHandlers {
         let prometheus = prometheus.map(PrometheusHandler::place).enumerate();
         let prometheus =
             prometheus.map(|(index, place)| ("mongoose_prometheus_handler", index, place));
+        let graphql = self.mongoose_graphql_handler.iter();
+        let graphql = graphql.map(GraphqlHandler::place).enumerate();
+        let graphql = graphql.map(|(index, place)| ("mongoose_graphql_handler", index, place));
         bosh.chain(websocket)
             .chain(prometheus)
+            .chain(graphql)
             .map(|(name, index, place)| (format!("{name}[{index}]"), place))
             .collect()
     }
@@ -776,6 +941,10 @@ impl Check for HttpListener {
             checks.each(
                 "mongoose_prometheus_handler",
                 &self.handlers.mongoose_prometheus_handler,
+            );
+            checks.each(
+                "mongoose_graphql_handler",
+                &self.handlers.mongoose_graphql_handler,
             );
             let mut taken = Vec::new();
             for (key, place) in &places {

@@ -50,7 +50,7 @@ pub mod routes;
 pub mod stream;
 pub mod websocket;
 
-pub use routes::{HandlerPlan, Route, RoutePlan, Routes, WebSocketPlan};
+pub use routes::{GraphqlPlan, HandlerPlan, Route, RoutePlan, Routes, WebSocketPlan};
 
 use answers::refusal;
 use stream::HttpStream;

@@ -8,6 +8,9 @@ use tokio::net::TcpListener;
 use transport::{ListenOptions, ServerTls};
 
 use super::StartError;
+use super::graphql::GraphqlHandler;
+use crate::api::engine::Engine;
+use crate::api::http::Endpoint;
 use crate::bosh::{Bosh, BoshHandler};
 use crate::c2s::Admission;
 use crate::listen::http::websocket::WebSocketHandler;
@@ -23,6 +26,8 @@ pub(super) struct Parts<'a> {
     pub(super) exporter: Arc<Exporter>,
     /// The node.
     pub(super) router: &'a Arc<Router>,
+    /// What runs commands.
+    pub(super) engine: &'a Arc<Engine>,
     /// Limits of all listeners.
     pub(super) admission: &'a Arc<Admission>,
     /// The sessions of BOSH.
@@ -52,6 +57,8 @@ pub struct Served {
     pub metrics: bool,
     /// Clients over WebSocket.
     pub websocket: bool,
+    /// The admin API.
+    pub graphql: bool,
     /// Clients, over BOSH.
     pub bosh: bool,
 }
@@ -112,6 +119,7 @@ impl Bound {
             address: self.address,
             metrics: has(|handler| matches!(handler, HandlerPlan::Prometheus)),
             websocket: has(|handler| matches!(handler, HandlerPlan::WebSocket(_))),
+            graphql: has(|handler| matches!(handler, HandlerPlan::Graphql(_))),
             bosh: has(|handler| matches!(handler, HandlerPlan::Bosh)),
         }
     }
@@ -159,5 +167,11 @@ fn made(plan: RoutePlan, parts: &Parts<'_>) -> Vec<Route> {
             pages::routes(&parts.exporter, host.clone(), path.clone()).into()
         }
         HandlerPlan::WebSocket(plan) => one(parts.websocket(*plan)),
+        HandlerPlan::Graphql(plan) => one(Arc::new(GraphqlHandler(Endpoint::new(
+            parts.engine.clone(),
+            parts.router.clone(),
+            plan.credentials,
+            plan.categories,
+        )))),
     }
 }

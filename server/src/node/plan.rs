@@ -19,10 +19,8 @@ use crate::listen::config::{
     C2sListener, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
     TlsVersion as VersionWord, WebSocketHandler, proxy_protocol,
 };
-use crate::listen::http::{HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
+use crate::listen::http::{GraphqlPlan, HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::modules::needs::{self, Clash};
-use crate::storage::config::RdbmsPool;
-use crate::storage::{Options, Place};
 
 /// Bytes that a client may send before it has logged in.
 pub const BYTES_BEFORE_LOGIN_MAX: usize = 64 * 1024;
@@ -41,6 +39,9 @@ pub enum Problem {
     /// A certificate.
     #[error("{0}")]
     Certificate(String),
+    /// A password.
+    #[error("{0}")]
+    Secret(String),
     /// What modules need.
     #[error("modules of {host_type}: {}", listed(clashes))]
     Modules {
@@ -57,6 +58,9 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
+    /// The password for the database.
+    #[error("the password for the database: {0}")]
+    DatabasePassword(daemon::SecretError),
     /// A domain.
     #[error("{0:?} is not a domain")]
     Domain(String),
@@ -84,7 +88,10 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
     let http =
         |listener: &HttpListener| http_listener(listener, &config.shaper, data_dir, &domains);
     Ok(NodePlan {
-        storage: storage(&config.database()),
+        storage: config
+            .database()
+            .options()
+            .map_err(Problem::DatabasePassword)?,
         data_dir: data_dir.clone(),
         listeners: config
             .listen
@@ -120,14 +127,14 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
                 .as_deref()
                 .map(Into::into),
         },
+        logs: None,
+        services: config
+            .services
+            .keys()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     })
-}
-
-fn storage(pool: &RdbmsPool) -> Options {
-    let mut options = Options::new(Place::File(pool.connection.database.clone()));
-    options.readers = usize::try_from(pool.workers).unwrap_or(1);
-    options.call_timeout = pool.call_timeout.duration();
-    options
 }
 
 /// The directory holds keys and passwords: nobody else looks into it.
@@ -288,7 +295,18 @@ fn http_listener(
     });
     let prometheus = config.handlers.mongoose_prometheus_handler.iter();
     let prometheus = prometheus.map(|of| route(of.place(), HandlerPlan::Prometheus));
-    let routes = bosh.chain(websocket).chain(prometheus).collect();
+    let mut routes: Vec<_> = bosh.chain(websocket).chain(prometheus).collect();
+    for of in &config.handlers.mongoose_graphql_handler {
+        let categories = of.allowed_categories.as_ref();
+        let plan = GraphqlPlan {
+            credentials: of
+                .credentials()
+                .map_err(|error| Problem::Secret(error.to_string()))?,
+            categories: categories
+                .map(|all| all.iter().map(|category| category.name().into()).collect()),
+        };
+        routes.push(route(of.place(), HandlerPlan::Graphql(plan)));
+    }
     Ok(HttpPlan {
         address: config.address(),
         tls,

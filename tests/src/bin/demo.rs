@@ -412,7 +412,7 @@ fn config(ports: Ports) -> String {
     )
 }
 
-/// Two clients log in, each in its own way, and talk.
+/// Three clients log in, each in its own way, and talk.
 async fn check(node: &Node) -> Result<()> {
     let account = |(local, password): (&str, &str)| Account {
         local: local.to_owned(),
@@ -420,38 +420,56 @@ async fn check(node: &Node) -> Result<()> {
         password: password.to_owned(),
     };
     let [romeo, juliet] = ACCOUNTS.map(account);
-    let juliet_jid = juliet.bare();
-    let third = juliet.clone();
-    let (c2s, tls) = (node.address(node.ports.c2s), node.address(node.ports.tls));
-    let mut sender = Box::pin(Client::connect(
+    let Ports {
         c2s,
-        romeo,
-        Some("demo"),
-        Security::StartTls,
-    ))
-    .await?;
-    let mut receiver = Box::pin(Client::connect(
         tls,
-        juliet,
-        Some("demo"),
-        Security::DirectTls,
-    ))
-    .await?;
+        web,
+        metrics,
+        ..
+    } = node.ports;
+    let connect = async |port, account, resource, security| {
+        let address = node.address(port);
+        Box::pin(Client::connect(address, account, Some(resource), security)).await
+    };
+    let mut sender = connect(c2s, romeo, "demo", Security::StartTls).await?;
+    let mut receiver = connect(tls, juliet.clone(), "demo", Security::DirectTls).await?;
     receiver.send("<presence/>").await?;
     receiver.fence().await?;
     receiver.inbox().clear();
-    let body = "Good night, good night!";
-    sender
-        .send(&format!(
-            "<message to='{juliet_jid}' type='chat'><body>{body}</body></message>"
-        ))
-        .await?;
-    let message = receiver.next_element().await?;
-    let text = message
-        .child("body", ns::CLIENT)
-        .map(|body| body.text().into_owned());
+    let bare = juliet.bare().to_string();
+    write(&mut sender, &bare, &mut receiver, "Good night, good night!").await?;
+    let metrics = http::get(node.address(metrics), "/metrics").await?;
     ensure!(
-        text.as_deref() == Some(body),
+        metrics.body.contains("xmpp_c2s_sessions 2"),
+        "the metrics do not show two sessions:\n{}",
+        metrics.body
+    );
+    let mut browser = connect(web, juliet, "web", Security::WebSocket).await?;
+    let full = browser.jid().to_owned();
+    write(
+        &mut sender,
+        &full,
+        &mut browser,
+        "A thousand times good night!",
+    )
+    .await?;
+    browser.disconnect().await?;
+    sender.disconnect().await?;
+    receiver.disconnect().await?;
+    println!(
+        "three clients logged in, over STARTTLS, direct TLS and WebSocket, and messages went from one to the others"
+    );
+    Ok(())
+}
+
+/// A message goes from one client to another.
+async fn write(sender: &mut Client, to: &str, receiver: &mut Client, body: &str) -> Result<()> {
+    let message = format!("<message to='{to}' type='chat'><body>{body}</body></message>");
+    sender.send(&message).await?;
+    let message = receiver.next_element().await?;
+    let text = message.child("body", ns::CLIENT);
+    ensure!(
+        text.is_some_and(|text| text.text() == body),
         "expected the message, got {}",
         message.to_xml()
     );
@@ -459,39 +477,6 @@ async fn check(node: &Node) -> Result<()> {
         message.attr("from") == Some(sender.jid()),
         "the message is from {:?}",
         message.attr("from")
-    );
-    let metrics = http::get(node.address(node.ports.metrics), "/metrics").await?;
-    ensure!(
-        metrics.body.contains("xmpp_c2s_sessions 2"),
-        "the metrics do not show two sessions:\n{}",
-        metrics.body
-    );
-    let web = node.address(node.ports.web);
-    let mut browser = Box::pin(Client::connect(
-        web,
-        third,
-        Some("web"),
-        Security::WebSocket,
-    ))
-    .await?;
-    let (jid, text) = (browser.jid().to_owned(), "A thousand times good night!");
-    sender
-        .send(&format!(
-            "<message to='{jid}' type='chat'><body>{text}</body></message>"
-        ))
-        .await?;
-    let message = browser.next_element().await?;
-    let body = message.child("body", ns::CLIENT);
-    ensure!(
-        body.is_some_and(|body| body.text() == text),
-        "expected the message over WebSocket, got {}",
-        message.to_xml()
-    );
-    browser.disconnect().await?;
-    sender.disconnect().await?;
-    receiver.disconnect().await?;
-    println!(
-        "three clients logged in, over STARTTLS, direct TLS and WebSocket, and messages went from one to the others"
     );
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Which handler answers which host and path.
 use std::sync::Arc;
 
+use daemon::Secret;
+
 use super::Handler;
 use super::host_meta::{Link, Way};
 use crate::c2s::ListenerSettings;
@@ -14,6 +16,8 @@ pub enum HandlerPlan {
     Prometheus,
     /// Clients over WebSocket.
     WebSocket(Box<WebSocketPlan>),
+    /// The admin API.
+    Graphql(GraphqlPlan),
 }
 
 /// What clients over WebSocket get.
@@ -28,11 +32,19 @@ impl HandlerPlan {
     /// How clients connect to it, if they do.
     fn way(&self) -> Option<Way> {
         match self {
-            Self::Prometheus => None,
+            Self::Prometheus | Self::Graphql(_) => None,
             Self::Bosh => Some(Way::Bosh),
             Self::WebSocket(_) => Some(Way::WebSocket),
         }
     }
+}
+
+/// What `mongoose_graphql_handler` is made of.
+pub struct GraphqlPlan {
+    /// What an administrator has to show; `None`: nothing.
+    pub credentials: Option<(String, Secret)>,
+    /// Categories that may be used; `None` allows all.
+    pub categories: Option<Vec<String>>,
 }
 
 /// A handler and where it is.

@@ -10,7 +10,7 @@ use hyper::header::{
     CONNECTION, HeaderMap, HeaderName, HeaderValue, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY,
     SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use hyper::{Method, Version};
+use hyper::{Method, StatusCode, Version};
 use protocol::Framing;
 use protocol::websocket::accept_key;
 
@@ -51,13 +51,11 @@ impl Handler for WebSocketHandler {
                 return refusal(503, "the node lets go of its clients");
             }
             let encrypted = exchange.encrypted;
-            match handshake(&exchange.request) {
-                Ok(response) => {
-                    exchange.take_over(Box::new(move |taken| self.begin(taken, encrypted)));
-                    response
-                }
-                Err(response) => response,
+            let response = handshake(&exchange.request);
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                exchange.take_over(Box::new(move |taken| self.begin(taken, encrypted)));
             }
+            response
         })
     }
 }
@@ -88,17 +86,17 @@ impl WebSocketHandler {
         let mut conn = Connection::new(outlet, router, settings, peer, self.admission.clone());
         let unparsed = [&*read_ahead, &plain].concat();
         conn.begin_with(unparsed, encrypted);
-        metrics.websocket_connections_accepted.inc();
-        let place = place.shown_by(&metrics.websocket_connections);
+        metrics.websocket.accepted.inc();
+        let place = place.shown_by(&metrics.websocket.connections);
         self.tasks.spawn("c2s", connection_task(conn, place));
     }
 }
 
 /// The server's part of the opening handshake (RFC 6455 section 4.2): 101, or why not.
-fn handshake(request: &Request) -> Result<Response, Response> {
+fn handshake(request: &Request) -> Response {
     let headers = request.headers();
     if request.version() < Version::HTTP_11 {
-        return Err(refusal(400, "a WebSocket needs HTTP/1.1"));
+        return refusal(400, "a WebSocket needs HTTP/1.1");
     }
     if !lists(headers, &UPGRADE, "websocket") || !lists(headers, &CONNECTION, "upgrade") {
         let mut response = refusal(426, "this is the place of a WebSocket");
@@ -106,7 +104,7 @@ fn handshake(request: &Request) -> Result<Response, Response> {
         response.headers_mut().insert(UPGRADE, upgrade);
         let connection = HeaderValue::from_static("upgrade");
         response.headers_mut().insert(CONNECTION, connection);
-        return Err(response);
+        return response;
     }
     if single(headers, &SEC_WEBSOCKET_VERSION) != Some(VERSION) {
         let mut response = refusal(426, "another version of WebSocket is spoken here");
@@ -114,17 +112,17 @@ fn handshake(request: &Request) -> Result<Response, Response> {
         response
             .headers_mut()
             .insert(SEC_WEBSOCKET_VERSION, version);
-        return Err(response);
+        return response;
     }
     let accept = single(headers, &SEC_WEBSOCKET_KEY).and_then(accept_key);
     let accept = accept.and_then(|accept| HeaderValue::from_str(&accept).ok());
     let Some(accept) = accept else {
-        return Err(refusal(400, "the key of the WebSocket is malformed"));
+        return refusal(400, "the key of the WebSocket is malformed");
     };
     // Of the subprotocols that the client offers, by their exact names.
     let mut offered = values(headers, &SEC_WEBSOCKET_PROTOCOL);
     if !offered.any(|name| name == SUBPROTOCOL) {
-        return Err(refusal(400, "the subprotocol must be \"xmpp\""));
+        return refusal(400, "the subprotocol must be \"xmpp\"");
     }
     let mut response = empty(101);
     let answer = response.headers_mut();
@@ -133,7 +131,7 @@ fn handshake(request: &Request) -> Result<Response, Response> {
     answer.insert(SEC_WEBSOCKET_ACCEPT, accept);
     let subprotocol = HeaderValue::from_static(SUBPROTOCOL);
     answer.insert(SEC_WEBSOCKET_PROTOCOL, subprotocol);
-    Ok(response)
+    response
 }
 
 /// The items of a list, which may stand in several fields.

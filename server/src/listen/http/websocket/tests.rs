@@ -365,11 +365,11 @@ async fn a_websocket_is_counted_among_its_own() {
     let metrics = node.router.metrics.clone();
     let romeo = web(&node, "romeo").await;
     until(|| metrics.http.connections.get() == 0).await;
-    assert_eq!(metrics.websocket_connections.get(), 1);
-    assert_eq!(metrics.websocket_connections_accepted.get(), 1);
+    assert_eq!(metrics.websocket.connections.get(), 1);
+    assert_eq!(metrics.websocket.accepted.get(), 1);
     assert_eq!(metrics.connections.get(), 0);
     romeo.cut();
-    until(|| metrics.websocket_connections.get() == 0).await;
+    until(|| metrics.websocket.connections.get() == 0).await;
 }
 
 #[tokio::test]
