@@ -1,6 +1,6 @@
 //! Builds every part, in order, and ties them together; shuts down in reverse. The only file that knows all parts.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,8 +31,10 @@ use crate::storage::secrets::SecretStore;
 use crate::storage::{self, Db, Observer, Place};
 use crate::turns::Turns;
 
+mod commands;
 pub mod data_dir;
 pub mod drain;
+mod graphql;
 mod http;
 pub mod idle;
 pub mod plan;
@@ -63,6 +65,10 @@ pub struct NodePlan {
     pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
+    /// The level of the process's log, for commands.
+    pub logs: Option<daemon::logs::LevelControl>,
+    /// Services that run.
+    pub services: Vec<String>,
 }
 
 /// One client listener.
@@ -165,6 +171,7 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
+        let facts = commands::Facts::of(&plan);
         let lock = data_dir::lock(&plan.data_dir)?;
         let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
@@ -191,20 +198,22 @@ impl Node {
         let ports = http::bind(plan.http)?;
         let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports);
-        let control = control::bind(&plan.data_dir)
-            .map_err(|(path, error)| StartError::Control { path, error })?;
+        let control = bind_control(&plan.data_dir)?;
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
+        let engine = facts.engine(&router, &in_flight, &shutdown, &late);
         // … then run what a failed start must not leave behind …
         let ledger = ledger.run(in_flight, late.clone());
         late.tasks().spawn("ledger", ledger);
-        let idle = until(late.clone(), idle::run(router.clone()));
-        late.tasks().spawn("idle", idle);
-        control.serve(&router, &late);
+        late.tasks()
+            .spawn("idle", until(late.clone(), idle::run(router.clone())));
+        control.serve(&engine, &late);
         let parts = http::Parts {
             exporter: Arc::new(Exporter::new(registry, readiness.clone())),
             router: &router,
+            engine: &engine,
             admission: &admission,
+            tasks: &tasks,
             bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
@@ -299,6 +308,11 @@ fn whole_secs(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
+fn bind_control(data_dir: &Path) -> Result<control::ControlSocket, StartError> {
+    let bound = control::bind(data_dir);
+    bound.map_err(|(path, error)| StartError::Control { path, error })
+}
+
 async fn until(end: Shutdown, work: impl Future<Output = ()>) {
     tokio::select! {
         biased;
@@ -364,6 +378,7 @@ async fn start_hosts(
             registration: made.registration,
             pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
+            parts: made.parts,
         });
     }
     Ok(hosts)

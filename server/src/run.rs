@@ -62,6 +62,7 @@ impl Failure {
         match problem {
             Problem::DataDir { .. } => Self::Other(problem.to_string()),
             Problem::Certificate(_)
+            | Problem::Secret(_)
             | Problem::Modules { .. }
             | Problem::Access { .. }
             | Problem::DatabasePassword(_)
@@ -125,7 +126,8 @@ async fn serve(config: &Config, file: Option<&Path>, logs: &Logs) -> Result<(), 
     notify::extend_timeouts(async { started.await.unwrap_or_default() });
     notify::notify_status("starting");
     raise_limits();
-    let plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
+    let mut plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
+    plan.logs = Some(logs.levels());
     let warnings = look_at_machine(config);
     let node = match Box::pin(Node::start(plan, shutdown.clone())).await {
         Ok(node) => node,
@@ -239,8 +241,14 @@ fn announce(node: &Node, config: &Config) {
     }
     for served in &node.http {
         let address = served.address;
+        if served.websocket {
+            info!(target: LIFECYCLE, %address, "clients over WebSocket are served");
+        }
         if served.metrics {
             info!(target: LIFECYCLE, %address, "metrics are served");
+        }
+        if served.graphql {
+            info!(target: LIFECYCLE, %address, "the admin api is served");
         }
         if served.bosh {
             info!(target: LIFECYCLE, %address, "BOSH is served");

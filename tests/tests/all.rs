@@ -5,6 +5,8 @@
 )]
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod bosh;
 #[cfg(test)]
 mod databases;

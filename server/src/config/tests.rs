@@ -245,6 +245,20 @@ fn every_option_in_the_catalogue_is_answered_by_name() {
 
 /// A document with this line, in which arrays of tables are written as such.
 fn document(line: &str) -> String {
+    const GRAPHQL: &str = "listen.http.handlers.mongoose_graphql_handler";
+    if let Some(rest) = line
+        .strip_prefix(GRAPHQL)
+        .and_then(|rest| rest.strip_prefix('.'))
+    {
+        let endpoint = match rest.starts_with("schema_endpoint") {
+            true => "",
+            false => "schema_endpoint = 'admin'",
+        };
+        return format!(
+            "{GENERAL}[[listen.http]]\nport = 0\nip_address = '127.0.0.1'\n\
+             [[{GRAPHQL}]]\nhost = '_'\n{endpoint}\n{rest}\n"
+        );
+    }
     for (array, required) in [
         ("listen.c2s", "port = 0"),
         ("listen.http", "port = 0"),
@@ -403,6 +417,40 @@ c2s = []
 }
 
 #[test]
+fn websocket_handlers_are_checked() {
+    check(
+        &format!(
+            "{GENERAL}
+[[listen.http]]
+port = 5280
+[[listen.http.handlers.mongoose_websocket_handler]]
+host = '_'
+path = '/ws-xmpp'
+[[listen.http]]
+port = 5281
+ip_address = '127.0.0.1'
+[[listen.http.handlers.mongoose_websocket_handler]]
+host = '_'
+path = '/ws-xmpp'
+timeout = 10
+ping_rate = 999
+shaper = 'none at all'
+access = 'c3s'
+allowed_auth_methods = []
+"
+        ),
+        &[
+            "3:1: clients would send passwords and messages without encryption",
+            "14:11: less than a second is too little",
+            "15:13: less than a second is too little",
+            "16:10: there is no `[shaper.none at all]`",
+            "17:10: there is no rule `c3s` in `[access]`: nobody could log in",
+            "18:24: no method is allowed: nobody could log in on this port",
+        ],
+    );
+}
+
+#[test]
 fn two_listeners_do_not_share_a_port() {
     let text = format!(
         "{GENERAL}[[listen.c2s]]\nport = 5222\nip_address = '127.0.0.1'\n\
@@ -521,7 +569,7 @@ fn bosh_is_checked() {
     );
     // A handler needs no section.
     let handler = format!(
-        "{GENERAL}[[listen.http]]\nport = 1\n\
+        "{GENERAL}[[listen.http]]\nport = 1\ntls = {{}}\n\
          handlers.mongoose_bosh_handler = [{{ host = '_', path = '/http-bind' }}]\n"
     );
     check(&handler, &[]);
@@ -798,4 +846,57 @@ fn what_a_broken_file_seems_to_lack_is_not_told() {
         .to_string();
     assert!(findings.contains("unclosed table"), "{findings}");
     assert!(!findings.contains("hosts"), "{findings}");
+}
+
+/// Security cases G07 and K04: whoever may use the admin API may do everything.
+#[test]
+fn k04_the_admin_api_is_not_open_to_everybody() {
+    let findings = |address: &str, more: &str, tls: &str, handler: &str| {
+        let text = format!(
+            "[general]\nhosts = ['a.example']\n{more}\n\
+             [[listen.http]]\nport = 0\nip_address = '{address}'\n{tls}\n\
+             [[listen.http.handlers.mongoose_graphql_handler]]\nhost = '_'\nschema_endpoint = 'admin'\n{handler}\n"
+        );
+        messages(&text)
+    };
+    let login = "username = 'admin'\npassword = 'well chosen'";
+    let none: [String; 0] = [];
+    assert_eq!(findings("127.0.0.1", "", "", ""), none);
+    assert_eq!(findings("127.0.0.1", "", "", login), none);
+    assert_eq!(findings("0.0.0.0", "", "tls = {}", login), none);
+    let known = "i_know_unsafe = ['graphql_without_tls']";
+    assert_eq!(findings("0.0.0.0", known, "", login), none);
+    let check = |found: Vec<String>, expected: &str| {
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{expected}: {found:?}"
+        );
+    };
+    check(
+        findings("0.0.0.0", known, "tls = {}", ""),
+        "would be an administrator",
+    );
+    check(
+        findings("0.0.0.0", "", "", login),
+        "sent without encryption",
+    );
+    let local = |handler: &str| findings("127.0.0.1", "", "", handler);
+    check(local("username = 'admin'"), "`username` without `password`");
+    check(local("password = 'x'"), "`password` without `username`");
+    check(local("username = 'a:b'\npassword = 'x'"), "no colon");
+    check(local("username = 'a'\npassword = ''"), "is empty");
+    check(
+        local("username = 'a'\npassword = 'x'\npassword_file = 'y'"),
+        "given twice",
+    );
+    check(local("allowed_categories = []"), "no category is left");
+    check(
+        local("allowed_categories = ['account', 'account']"),
+        "stands twice",
+    );
+    check(
+        local("allowed_categories = ['muc']"),
+        "is not supported yet",
+    );
+    check(local("path = 'x'"), "is no path");
 }

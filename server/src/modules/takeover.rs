@@ -266,7 +266,7 @@ async fn its_tables_are_written_as_our_own() {
             offline.list(&juliet(), 0, 2).await.unwrap()[1].stanza,
             MESSAGE
         );
-        assert_eq!(offline.remove_expired(6).await.unwrap(), 1);
+        assert_eq!(offline.remove_expired("localhost", 6).await.unwrap(), 1);
         // MongooseIM's column for MySQL has room for 65,535 bytes.
         let private = PrivateStore::new(db.clone(), private::Quota::default());
         let large = format!("<a xmlns='n'>{}</a>", "x".repeat(200_000));

@@ -16,6 +16,8 @@ statements! {
         "SELECT 1 FROM users WHERE server = $1 AND username = $2";
     COUNT = "account_count":
         "SELECT COUNT(*) FROM users WHERE server = $1";
+    COUNT_ALL = "account_count_all":
+        "SELECT COUNT(*) FROM users";
     LIST = "account_list":
         "SELECT username FROM users WHERE server = $1 ORDER BY username LIMIT $2 OFFSET $3",
         postgres: "SELECT username FROM users WHERE server = $1 ORDER BY username COLLATE \"C\" LIMIT $2 OFFSET $3";
@@ -129,6 +131,15 @@ impl AccountStore {
         let count = self
             .db
             .fetch_optional(COUNT.bind([domain.into()]), |row| row.count(0))
+            .await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// Accounts of all domains.
+    pub async fn count_all(&self) -> Result<u64, Error> {
+        let count = self
+            .db
+            .fetch_optional(COUNT_ALL.bind([]), |row| row.count(0))
             .await?;
         Ok(count.unwrap_or(0))
     }

@@ -60,8 +60,14 @@ statements! {
         "DELETE FROM offline_message WHERE server = $1 AND username = $2";
     REMOVE_EXPIRED = "offline_remove_expired":
         "DELETE FROM offline_message WHERE id IN
-         (SELECT id FROM offline_message WHERE expire IS NOT NULL AND expire <= $1 ORDER BY expire LIMIT $2)",
-        mysql: "DELETE FROM offline_message WHERE expire IS NOT NULL AND expire <= $1 ORDER BY expire LIMIT $2";
+         (SELECT id FROM offline_message WHERE server = $1 AND expire IS NOT NULL AND expire <= $2
+          ORDER BY expire LIMIT $3)",
+        mysql: "DELETE FROM offline_message WHERE server = $1 AND expire IS NOT NULL AND expire <= $2
+                ORDER BY expire LIMIT $3";
+    REMOVE_OLD = "offline_remove_old":
+        "DELETE FROM offline_message WHERE id IN
+         (SELECT id FROM offline_message WHERE server = $1 AND timestamp < $2 ORDER BY timestamp LIMIT $3)",
+        mysql: "DELETE FROM offline_message WHERE server = $1 AND timestamp < $2 ORDER BY timestamp LIMIT $3";
 }
 
 /// A message to be kept.
@@ -242,12 +248,17 @@ impl OfflineStore {
         self.db.execute(REMOVE_ALL.bind(key(account))).await
     }
 
-    /// Removes messages that have expired at `now` (microseconds since 1970), at most [`EXPIRED_MAX`], and tells how
-    /// many there were.
-    pub async fn remove_expired(&self, now: i64) -> Result<u64, Error> {
-        self.db
-            .execute(REMOVE_EXPIRED.bind([now.into(), i64::from(EXPIRED_MAX).into()]))
-            .await
+    /// Removes messages for accounts of a domain that have expired at `now` (microseconds since 1970), at most
+    /// [`EXPIRED_MAX`], and tells how many there were.
+    pub async fn remove_expired(&self, domain: &str, now: i64) -> Result<u64, Error> {
+        let query = REMOVE_EXPIRED.bind([domain.into(), now.into(), i64::from(EXPIRED_MAX).into()]);
+        self.db.execute(query).await
+    }
+
+    /// The same for those that came before a time.
+    pub async fn remove_old(&self, domain: &str, before: i64) -> Result<u64, Error> {
+        let query = REMOVE_OLD.bind([domain.into(), before.into(), i64::from(EXPIRED_MAX).into()]);
+        self.db.execute(query).await
     }
 }
 
