@@ -18,6 +18,7 @@ pub mod c2s;
 pub mod check;
 pub mod cluster;
 pub mod config;
+pub mod ctl;
 pub mod fault;
 pub mod hooks;
 pub mod host;

@@ -148,7 +148,7 @@ pub(crate) enum RowKind {
     Carbons(Carbons),
     /// Make accounts by in-band registration (XEP-0077).
     Register(Crowded),
-    /// Print accounts as lines `domain,username,password`.
+    /// Print accounts as lines `username,domain,password`.
     Accounts(Crowded),
 }
 

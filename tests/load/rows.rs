@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             let mut out = io::stdout().lock();
             for number in common.first..common.first + accounts.sessions {
                 let (user, password) = (plan.account.user(number), &common.password);
-                writeln!(out, "{},{user},{password}", common.domain)?;
+                writeln!(out, "{user},{},{password}", common.domain)?;
             }
             Ok(out.flush()?)
         }

@@ -128,6 +128,18 @@ impl Socket {
             Kind::Pipe(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
         }
     }
+
+    /// The address at the other end.
+    ///
+    /// # Errors
+    /// If the kernel cannot tell, as the peer has gone; asked anew each time, since nobody needs it often enough to
+    /// keep it. A pipe has none.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.peer_addr(),
+            Kind::Pipe(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
 }
 
 /// `TCP_NOTSENT_LOWAT` of a client's socket, bytes. Without it the kernel takes 2.8 MB for a reader that has stalled,
@@ -176,6 +188,7 @@ mod tests {
             NOT_SENT_BYTES_MAX
         );
         assert_eq!(socket.local_addr().unwrap(), client.peer_addr().unwrap());
+        assert_eq!(socket.peer_addr().unwrap(), client.local_addr().unwrap());
     }
 
     /// There is one for each session.
