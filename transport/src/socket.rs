@@ -128,9 +128,17 @@ impl Socket {
     ///
     /// # Errors
     /// If the kernel cannot tell, as the peer has gone; asked anew each time, since nobody needs it often enough to
-    /// keep it.
+    /// keep it. A pipe has none.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+        match &self.kind {
+            Kind::Tcp(stream) => stream.peer_addr(),
+            Kind::Pipe(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
+
+    /// Whether there is a pipe in the place of a socket.
+    pub fn is_pipe(&self) -> bool {
+        matches!(self.kind, Kind::Pipe(_))
     }
 }
 
