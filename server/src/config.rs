@@ -12,6 +12,7 @@ use crate::auth::config::{Auth, Method};
 use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
     BoshHandler, C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
+    WebSocketHandler,
 };
 use crate::modules::{ModulesConfig, needs};
 use crate::services::Services;
@@ -170,6 +171,7 @@ impl Config {
             host: "_".into(),
             path: "/http-bind".into(),
         }];
+        web.handlers.mongoose_websocket_handler = vec![WebSocketHandler::new("/ws-xmpp")];
         Self {
             general: General {
                 hosts: vec!["localhost".into()],
@@ -324,23 +326,36 @@ impl Config {
             let mut all = own.chain([&self.access]);
             ["all", "none"].contains(&name) || all.any(|rules| rules.contains_key(name))
         };
-        for (index, listener) in self.listen.c2s.iter().enumerate() {
-            if let Some(name) = listener.shaper()
+        let c2s = self.listen.c2s.iter().enumerate();
+        let c2s = c2s.map(|(index, listener)| {
+            let place = format!("listen.c2s[{index}]");
+            (place, listener.shaper(), listener.access.as_str())
+        });
+        let http = self.listen.http.iter().enumerate();
+        let websocket = http.flat_map(|(port, http)| {
+            let handlers = http.handlers.mongoose_websocket_handler.iter().enumerate();
+            handlers.map(move |(index, handler)| {
+                let handlers = format!("listen.http[{port}].handlers");
+                let place = format!("{handlers}.mongoose_websocket_handler[{index}]");
+                (place, handler.shaper(), handler.access.as_str())
+            })
+        });
+        for (place, shaper, rule) in c2s.chain(websocket) {
+            if let Some(name) = shaper
                 && checks.is_sound("shaper")
                 && !self.shaper.contains_key(name)
             {
                 let message = format!("there is no `[shaper.{name}]`");
                 let known: Vec<&str> = self.shaper.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(name, known);
-                checks.finding(&format!("listen.c2s[{index}].shaper"), message, hint);
+                checks.finding(&format!("{place}.shaper"), message, hint);
             }
-            let rule = listener.access.as_str();
             if checks.is_sound("access") && checks.is_sound("host_config") && !is_rule(rule) {
                 let message =
                     format!("there is no rule `{rule}` in `[access]`: nobody could log in");
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
-                checks.finding(&format!("listen.c2s[{index}].access"), message, hint);
+                checks.finding(&format!("{place}.access"), message, hint);
             }
         }
         let bosh = self.services.service_bosh.as_ref();
@@ -398,6 +413,21 @@ impl Config {
                     let message = "clients would send passwords and messages without encryption";
                     let hint = "add `tls = {}`, or say \
                         `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
+                    checks.finding(&path, message, hint);
+                }
+            }
+            for (index, listener) in self.listen.http.iter().enumerate() {
+                let path = format!("listen.http[{index}]");
+                let handlers = &listener.handlers;
+                let has_clients = !handlers.mongoose_websocket_handler.is_empty()
+                    || !handlers.mongoose_bosh_handler.is_empty();
+                let is_open = listener.tls.is_none() && !listener.is_local();
+                let is_announced = listener.tls_at_balancer && listener.proxy_protocol;
+                if has_clients && is_open && !is_announced && checks.is_sound(&path) {
+                    let message = "clients would send passwords and messages without encryption";
+                    let hint = "add `tls = {}`; if a balancer in front of it ends TLS, add \
+                        `tls_at_balancer = true` and `proxy_protocol = true`, or say `i_know_unsafe = [\"c2s_without_tls\"]` in \
+                        `[general]`";
                     checks.finding(&path, message, hint);
                 }
             }

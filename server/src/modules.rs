@@ -35,6 +35,8 @@ pub mod register;
 pub mod roster;
 pub mod stream_management;
 #[cfg(test)]
+mod takeover;
+#[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
 mod tests;

@@ -109,6 +109,9 @@ pub enum StartError {
         #[source]
         error: storage::Error,
     },
+    /// It was to end before it had begun.
+    #[error("stopped while the database was waited for")]
+    Stopped,
     /// The database does not do what the start needs of it.
     #[error("the database could not be used")]
     Storage(#[from] storage::Error),
@@ -172,9 +175,7 @@ impl Node {
         let lock = data_dir::lock(&plan.data_dir)?;
         let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
-        let place = options.place.clone();
-        let db = open_database(options).await;
-        let db = db.map_err(|error| StartError::Database { place, error })?;
+        let db = Box::pin(open_database(options, &shutdown)).await?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
         let settings = router::Settings {
@@ -212,6 +213,7 @@ impl Node {
             router: &router,
             engine: &engine,
             admission: &admission,
+            tasks: &tasks,
             bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
@@ -431,11 +433,19 @@ fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerT
         .collect()
 }
 
-/// Opens the database and brings its schema up to date.
-async fn open_database(options: storage::Options) -> Result<Db, storage::Error> {
-    let db = Db::open(options).await?;
-    db.migrate().await?;
-    Ok(db)
+/// Opens the database and brings its schema up to date. One that is not there yet is waited for, unless the node is to
+/// stop.
+async fn open_database(options: storage::Options, shutdown: &Shutdown) -> Result<Db, StartError> {
+    let place = options.place.clone();
+    let opening = async {
+        let db = Box::pin(Db::open(options)).await?;
+        Box::pin(db.migrate()).await?;
+        Ok(db)
+    };
+    let opened = shutdown.token().run_until_cancelled(opening).await;
+    opened
+        .ok_or(StartError::Stopped)?
+        .map_err(|error| StartError::Database { place, error })
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so

@@ -28,6 +28,7 @@ use crate::auth::throttle::Throttle;
 use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
+use crate::c2s::timing::Timings;
 use crate::cluster::Sessions;
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
@@ -90,6 +91,8 @@ pub struct Router {
     pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
+    /// When quiet clients are taken for gone.
+    pub timings: Timings,
     /// Limits on new accounts.
     pub registrations: Registrations,
     /// Accounts that were removed lately.
@@ -126,6 +129,7 @@ impl Router {
             resumable: Resumable::default(),
             leaving: Leaving::default(),
             throttle: Throttle::default(),
+            timings: Timings::default(),
             registrations: Registrations::new(settings.registration_pause),
             removals: Removals::default(),
             questions: Questions::default(),

@@ -338,6 +338,11 @@ impl Process {
         Ok(kib.context("no VmRSS")? * 1024)
     }
 
+    /// Its process id, for programs that look at it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its process id.
     fn pid(&self) -> Result<Pid> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);

@@ -80,6 +80,25 @@ async fn an_operator_works_through_the_socket() {
 
 async fn through_the_socket() -> Result<()> {
     let operator = Operator::new(&["juliet"]).await?;
+    accounts(&operator).await?;
+    sessions(&operator).await?;
+    levels(&operator).await?;
+    let document = "query($d: DomainName!) { account { countUsers(domain: $d) } }";
+    let variables = r#"{"d": "localhost"}"#;
+    let counted = operator
+        .answer(&["graphql", document, "--variables", variables])
+        .await?;
+    ensure!(counted["data"]["account"]["countUsers"] == 2, "{counted}");
+    operator.answer(&["stop"]).await?;
+    let (status, _) = operator.node.ended().await?;
+    ensure!(status.success(), "{status}");
+    let nobody = meerkatctl(&["status", "--data-dir", "nowhere"], "").await?;
+    ensure!(nobody.code == Some(3) && nobody.stderr.contains("no node answers"));
+    Ok(())
+}
+
+/// An account is made, and its password is asked for and not told.
+async fn accounts(operator: &Operator) -> Result<()> {
     let register = [
         "account",
         "registerUser",
@@ -123,8 +142,11 @@ async fn through_the_socket() -> Result<()> {
         checked.stdout
     );
     ensure!(!checked.stdout.contains("pass word"));
+    Ok(())
+}
 
-    // What a command does is seen by those who are there.
+/// What a command does is seen by those who are there.
+async fn sessions(operator: &Operator) -> Result<()> {
     let mut juliet = Light::log_in(Way::Tls(operator.node.c2s_tls), "juliet").await?;
     juliet.bind("balcony").await?;
     let listed = operator.answer(&["session", "listSessions"]).await?;
@@ -140,8 +162,11 @@ async fn through_the_socket() -> Result<()> {
     ensure!(kicked["data"]["session"]["kickUser"][0]["kicked"] == json!(true));
     let left = operator.answer(&["session", "countSessions"]).await?;
     ensure!(left["data"]["session"]["countSessions"] == 0, "{left}");
+    Ok(())
+}
 
-    // The level of the log is set, and what was done is written down whatever it is.
+/// The level of the log is set, and what was done is written down whatever it is.
+async fn levels(operator: &Operator) -> Result<()> {
     for level in ["WARNING", "INFO"] {
         operator
             .answer(&["server", "setLoglevel", "--level", level])
@@ -164,18 +189,6 @@ async fn through_the_socket() -> Result<()> {
         );
     }
     ensure!(!lines.iter().any(|line| line.contains("pass word")));
-
-    let document = "query($d: DomainName!) { account { countUsers(domain: $d) } }";
-    let variables = r#"{"d": "localhost"}"#;
-    let counted = operator
-        .answer(&["graphql", document, "--variables", variables])
-        .await?;
-    ensure!(counted["data"]["account"]["countUsers"] == 2, "{counted}");
-    operator.answer(&["stop"]).await?;
-    let (status, _) = operator.node.ended().await?;
-    ensure!(status.success(), "{status}");
-    let nobody = meerkatctl(&["status", "--data-dir", "nowhere"], "").await?;
-    ensure!(nobody.code == Some(3) && nobody.stderr.contains("no node answers"));
     Ok(())
 }
 
@@ -214,17 +227,9 @@ async fn over_http() -> Result<()> {
     let status = ask(&from_input, "well chosen\n").await?;
     ensure!(status.code == Some(0), "{}", status.stderr);
     let wrong = ask(&from_input, "well chosem\n").await?;
-    ensure!(
-        wrong.code == Some(1) && wrong.stderr.contains("(wrong_credentials)"),
-        "{}",
-        wrong.stderr
-    );
+    is_refused(&wrong, "(wrong_credentials)")?;
     let none = ask(&["--url", &plain, "status"], "").await?;
-    ensure!(
-        none.code == Some(1) && none.stderr.contains("(no_permissions)"),
-        "{}",
-        none.stderr
-    );
+    is_refused(&none, "(no_permissions)")?;
 
     // The node's certificate is of its own making: it has to be named.
     let count = ["account", "countUsers", "--domain", "localhost"];
@@ -252,10 +257,14 @@ async fn over_http() -> Result<()> {
         counted.stdout
     );
     let closed = ask(&[&secure[..], &["status"]].concat(), "").await?;
+    is_refused(&closed, "(category_disabled)")
+}
+
+fn is_refused(ended: &Ended, code: &str) -> Result<()> {
     ensure!(
-        closed.code == Some(1) && closed.stderr.contains("(category_disabled)"),
+        ended.code == Some(1) && ended.stderr.contains(code),
         "{}",
-        closed.stderr
+        ended.stderr
     );
     Ok(())
 }

@@ -206,6 +206,18 @@ async fn bad_network() -> Result<()> {
     romeo.send(&message("juliet@localhost", "end")).await?;
     let element = third.answer().await?.element()?;
     has_id(element.elements().next().context("nothing came")?, "end");
+    // A connection breaks before there is an answer. Whoever asks again gets what came meanwhile.
+    let fourth = juliet.body("", "");
+    drop(juliet.post(&fourth).await?);
+    romeo
+        .send(&message("juliet@localhost", "meanwhile"))
+        .await?;
+    romeo.fence().await?;
+    let element = stage.ask(&fourth).await?.element()?;
+    has_id(
+        element.elements().next().context("nothing came")?,
+        "meanwhile",
+    );
     // Nothing came twice.
     romeo
         .send("<iq type='get' id='fence' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")
@@ -466,6 +478,35 @@ async fn lose_answers() -> Result<()> {
     again.send("<presence/>").await?;
     has_id(&next(&mut again, "message").await?, "lost");
     has_id(&next(&mut again, "message").await?, "late");
+    stage.target.stop().await
+}
+
+/// What comes while no request is there waits for the next one, in its order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_between_two_requests_waits() {
+    flood().await.unwrap();
+}
+
+async fn flood() -> Result<()> {
+    const MESSAGES: usize = 400;
+    let stage = Stage::new("").await?;
+    let mut juliet = stage.juliet().await?;
+    let mut romeo = stage.on_tcp("romeo", "orchard").await?;
+    romeo.send("<presence/>").await?;
+    let _own = next(&mut romeo, "presence").await?;
+    let content = "x".repeat(400);
+    let text: String = (0..MESSAGES)
+        .map(|n| {
+            format!(
+                "<message to='juliet@localhost' type='chat' id='{n}'><body>{content}</body></message>"
+            )
+        })
+        .collect();
+    romeo.send(&text).await?;
+    romeo.fence().await?;
+    for n in 0..MESSAGES {
+        has_id(&juliet.element().await?, &n.to_string());
+    }
     stage.target.stop().await
 }
 

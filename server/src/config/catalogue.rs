@@ -141,7 +141,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "session_tickets",
         ],
     ),
-    Entry::not_yet("listen.http.handlers", &["mongoose_websocket_handler"]),
     Entry::not_yet(
         "listen.http.handlers.mongoose_graphql_handler",
         &["sse_idle_timeout"],
@@ -180,7 +179,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "listen.http.handlers",
         &["mod_websockets"],
-        "`mongoose_websocket_handler`, which is not supported yet",
+        "`mongoose_websocket_handler`",
     ),
     Entry::removed(
         "listen.http.handlers",
@@ -281,21 +280,19 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::removed("outgoing_pools", &["riak"], "use `rdbms`"),
     Entry::not_yet(
-        "outgoing_pools.rdbms.default",
-        &["strategy", "max_worker_queue_len"],
-    ),
-    Entry::not_yet(
-        "outgoing_pools.rdbms.default.connection",
+        "outgoing_pools.rdbms.default.connection.tls",
         &[
-            "host",
-            "port",
-            "username",
             "password",
-            "keepalive_interval",
-            "query_timeout",
-            "max_start_interval",
-            "tls",
+            "ciphers",
+            "versions",
+            "disconnect_on_failure",
+            "crl_files",
+            "server_name_indication",
         ],
+    ),
+    Entry::values_not_yet(
+        "outgoing_pools.rdbms.default.connection.tls.verify_mode",
+        &["selfsigned_peer"],
     ),
     Entry::removed(
         "outgoing_pools.rdbms.default.connection",
@@ -304,7 +301,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::values_not_yet(
         "outgoing_pools.rdbms.default.connection.driver",
-        &["pgsql", "mysql", "cockroachdb"],
+        &["cockroachdb"],
     ),
     Entry::values_removed(
         "outgoing_pools.rdbms.default.connection.driver",
@@ -426,7 +423,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "modules",
         &["mod_websockets"],
-        "`[[listen.http.handlers.mongoose_websocket_handler]]`, which is not supported yet",
+        "`[[listen.http.handlers.mongoose_websocket_handler]]`",
     ),
     Entry::moved(
         "modules",

@@ -208,6 +208,17 @@ pub struct HttpListener {
     /// What is below HTTP.
     #[serde(default)]
     pub transport: HttpTransport,
+    /// Each connection begins with a header that tells the client's address (the PROXY protocol, version 1 or 2), as
+    /// a balancer sends it. A connection without one is closed. Ours.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The networks that may send such a header, as in `["10.0.0.0/8"]`; connections from elsewhere are closed. By
+    /// default this machine alone. Ours.
+    #[serde(default)]
+    pub proxy_protocol_networks: Option<Vec<String>>,
+    /// A balancer in front ends TLS, so that what comes here without it counts as encrypted. Ours.
+    #[serde(default)]
+    pub tls_at_balancer: bool,
     /// Encryption from the first byte (HTTPS); absent means none.
     #[serde(default)]
     pub tls: Option<HttpTls>,
@@ -309,6 +320,9 @@ impl Default for HttpTransport {
 pub struct HttpHandlers {
     /// BOSH (XEP-0124), for clients in browsers and behind proxies. `[services.service_bosh]` has its options.
     pub mongoose_bosh_handler: Vec<BoshHandler>,
+    /// Clients over WebSocket (RFC 7395). A port that has them tells of them at `/.well-known/host-meta` and
+    /// `/.well-known/host-meta.json` (XEP-0156).
+    pub mongoose_websocket_handler: Vec<WebSocketHandler>,
     /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
     /// The admin API: MongooseIM's GraphQL schema.
@@ -394,6 +408,11 @@ impl Category {
 }
 
 impl GraphqlHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
+
     /// MongooseIM's.
     fn default_path() -> String {
         "/api/graphql".into()
@@ -414,7 +433,7 @@ const PASSWORD_OF_TEMPLATE: &str = "secret";
 
 impl Check for GraphqlHandler {
     fn check(&self, checks: &mut Checks<'_>) {
-        Place::new(&self.host, &self.path).check(checks);
+        self.place().check(checks);
         let has_password = self.password.is_some() || self.password_file.is_some();
         match &self.username {
             Some(_) if !has_password && checks.is_sound("password") => {
@@ -468,6 +487,82 @@ impl Check for GraphqlHandler {
     }
 }
 
+/// Clients over WebSocket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebSocketHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path, usually `/ws-xmpp`.
+    pub path: String,
+    /// How long a client may be silent, control frames included; then its connection counts as lost. `"infinity"` is
+    /// what holds for all clients: it is asked for a sign of life after five minutes. Looked at every five seconds.
+    #[serde(default = "WebSocketHandler::default_timeout")]
+    pub timeout: OrInfinity<Millis>,
+    /// After how long a silence a client is sent a ping, a control frame that browsers answer by themselves; by
+    /// default after five minutes. Looked at every five seconds.
+    #[serde(default)]
+    pub ping_rate: Option<Millis>,
+    /// The greatest stanza that a client may send. A greater one is answered with `not-allowed`; one of more than twice
+    /// that size ends the stream with `policy-violation`.
+    #[serde(default = "C2sListener::default_max_stanza_size")]
+    #[schemars(range(min = 10_000, max = 262_144))]
+    pub max_stanza_size: Bytes,
+    /// How long a client may stay in one state before it has a session; `"infinity"` is a minute.
+    #[serde(default = "C2sListener::default_state_timeout")]
+    pub state_timeout: OrInfinity<Millis>,
+    /// Offers the session request of RFC 3921 that old clients insist on.
+    #[serde(default = "default_true")]
+    pub backwards_compatible_session: bool,
+    /// The shaper that slows clients down, by its name in `[shaper]`, or `none`. Ours.
+    #[serde(default = "C2sListener::default_shaper")]
+    pub shaper: String,
+    /// The access rule that says who may have a session. Ours.
+    #[serde(default = "C2sListener::default_access")]
+    pub access: String,
+    /// The authentication methods that may be used here; by default all of the host type. Ours.
+    #[serde(default)]
+    pub allowed_auth_methods: Option<Vec<Method>>,
+}
+
+impl WebSocketHandler {
+    /// A handler with the defaults, for any host.
+    pub fn new(path: &str) -> Self {
+        Self {
+            host: ANY_HOST.into(),
+            path: path.into(),
+            timeout: Self::default_timeout(),
+            ping_rate: None,
+            max_stanza_size: C2sListener::default_max_stanza_size(),
+            state_timeout: C2sListener::default_state_timeout(),
+            backwards_compatible_session: true,
+            shaper: C2sListener::default_shaper(),
+            access: C2sListener::default_access(),
+            allowed_auth_methods: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
+
+    /// How long a client may stay in one state, at most [`STATE_TIMEOUT_MAX`].
+    pub fn state_timeout(&self) -> Duration {
+        state_timeout(self.state_timeout)
+    }
+
+    /// The name of the shaper; `None` for `none`.
+    pub fn shaper(&self) -> Option<&str> {
+        Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
+    }
+
+    /// MongooseIM's manual says so; its code has a minute, in which a quiet client that sends no pings is cut.
+    fn default_timeout() -> OrInfinity<Millis> {
+        OrInfinity::Infinity
+    }
+}
+
 /// Where BOSH is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -486,6 +581,20 @@ pub struct PrometheusHandler {
     pub host: String,
     /// The path, usually `/metrics`.
     pub path: String,
+}
+
+impl BoshHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
+}
+
+impl PrometheusHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
 }
 
 /// Where a handler is, as the options of every handler have it.
@@ -542,22 +651,25 @@ const ANY_HOST: &str = "_";
 impl HttpHandlers {
     /// Where each handler is, with its path in the configuration.
     fn places(&self) -> Vec<(String, Place<'_>)> {
-        let bosh = self.mongoose_bosh_handler.iter().enumerate();
-        let bosh = bosh.map(|(index, of)| {
-            let place = Place::new(&of.host, &of.path);
-            (format!("mongoose_bosh_handler[{index}]"), place)
-        });
-        let prometheus = self.mongoose_prometheus_handler.iter().enumerate();
-        let prometheus = prometheus.map(|(index, of)| {
-            let place = Place::new(&of.host, &of.path);
-            (format!("mongoose_prometheus_handler[{index}]"), place)
-        });
-        let graphql = self.mongoose_graphql_handler.iter().enumerate();
-        let graphql = graphql.map(|(index, of)| {
-            let place = Place::new(&of.host, &of.path);
-            (format!("mongoose_graphql_handler[{index}]"), place)
-        });
-        bosh.chain(prometheus).chain(graphql).collect()
+        let bosh = self.mongoose_bosh_handler.iter();
+        let bosh = bosh.map(BoshHandler::place).enumerate();
+        let bosh = bosh.map(|(index, place)| ("mongoose_bosh_handler", index, place));
+        let websocket = self.mongoose_websocket_handler.iter();
+        let websocket = websocket.map(WebSocketHandler::place).enumerate();
+        let websocket =
+            websocket.map(|(index, place)| ("mongoose_websocket_handler", index, place));
+        let prometheus = self.mongoose_prometheus_handler.iter();
+        let prometheus = prometheus.map(PrometheusHandler::place).enumerate();
+        let prometheus =
+            prometheus.map(|(index, place)| ("mongoose_prometheus_handler", index, place));
+        let graphql = self.mongoose_graphql_handler.iter();
+        let graphql = graphql.map(GraphqlHandler::place).enumerate();
+        let graphql = graphql.map(|(index, place)| ("mongoose_graphql_handler", index, place));
+        bosh.chain(websocket)
+            .chain(prometheus)
+            .chain(graphql)
+            .map(|(name, index, place)| (format!("{name}[{index}]"), place))
+            .collect()
     }
 }
 
@@ -597,8 +709,7 @@ impl C2sListener {
 
     /// How long a client may stay in one state, at most [`STATE_TIMEOUT_MAX`].
     pub fn state_timeout(&self) -> Duration {
-        let timeout = self.state_timeout.finite().map(Millis::duration);
-        timeout.map_or(STATE_TIMEOUT_MAX, |timeout| timeout.min(STATE_TIMEOUT_MAX))
+        state_timeout(self.state_timeout)
     }
 
     /// The name of the shaper; `None` for `none`.
@@ -649,6 +760,11 @@ impl C2sListener {
     }
 }
 
+fn state_timeout(option: OrInfinity<Millis>) -> Duration {
+    let timeout = option.finite().map(Millis::duration);
+    timeout.map_or(STATE_TIMEOUT_MAX, |timeout| timeout.min(STATE_TIMEOUT_MAX))
+}
+
 /// The name that means no shaper.
 const NO_SHAPER: &str = "none";
 
@@ -662,6 +778,9 @@ impl HttpListener {
             proto: Proto::Tcp,
             hibernate_after: default_hibernate_after(),
             transport: HttpTransport::default(),
+            proxy_protocol: false,
+            proxy_protocol_networks: None,
+            tls_at_balancer: false,
             tls: None,
             handlers: HttpHandlers::default(),
         }
@@ -670,6 +789,11 @@ impl HttpListener {
     /// Where to listen.
     pub fn address(&self) -> SocketAddr {
         address(self.ip_address, self.ip_version, self.port)
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        self.address().ip().is_loopback()
     }
 }
 
@@ -733,14 +857,7 @@ impl Check for C2sListener {
         if let Some(tls) = &self.tls {
             checks.part("tls", tls);
         }
-        if self
-            .allowed_auth_methods
-            .as_ref()
-            .is_some_and(Vec::is_empty)
-        {
-            let message = "no method is allowed: nobody could log in on this port";
-            checks.finding("allowed_auth_methods", message, "");
-        }
+        check_methods(self.allowed_auth_methods.as_deref(), checks);
         if self.max_connections == OrInfinity::Value(0) {
             let message = "no connection is allowed on this port";
             checks.finding("max_connections", message, "");
@@ -795,6 +912,12 @@ impl Check for HttpListener {
         if let Some(tls) = &self.tls {
             checks.part("tls", tls);
         }
+        let networks = self.proxy_protocol_networks.as_deref();
+        check_proxy_protocol(self.proxy_protocol, networks, self.is_local(), checks);
+        if self.tls_at_balancer && self.tls.is_some() {
+            let message = "TLS ends either at the balancer or here: `tls` is there too";
+            checks.finding("tls_at_balancer", message, "remove one of them");
+        }
         if self.transport.max_connections == OrInfinity::Value(0) {
             let message = "no connection is allowed on this port";
             checks.finding("transport.max_connections", message, "");
@@ -810,6 +933,10 @@ impl Check for HttpListener {
             checks.each(
                 "mongoose_bosh_handler",
                 &self.handlers.mongoose_bosh_handler,
+            );
+            checks.each(
+                "mongoose_websocket_handler",
+                &self.handlers.mongoose_websocket_handler,
             );
             checks.each(
                 "mongoose_prometheus_handler",
@@ -845,7 +972,29 @@ impl Check for BoshHandler {
 
 impl Check for PrometheusHandler {
     fn check(&self, checks: &mut Checks<'_>) {
-        Place::new(&self.host, &self.path).check(checks);
+        self.place().check(checks);
+    }
+}
+
+impl Check for WebSocketHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        self.place().check(checks);
+        check_methods(self.allowed_auth_methods.as_deref(), checks);
+        for (key, option) in [
+            ("timeout", self.timeout.finite()),
+            ("ping_rate", self.ping_rate),
+        ] {
+            if option.is_some_and(|option| option.duration() < Duration::from_secs(1)) {
+                checks.finding(key, "less than a second is too little", "");
+            }
+        }
+    }
+}
+
+fn check_methods(allowed: Option<&[Method]>, checks: &mut Checks<'_>) {
+    if allowed.is_some_and(<[Method]>::is_empty) {
+        let message = "no method is allowed: nobody could log in on this port";
+        checks.finding("allowed_auth_methods", message, "");
     }
 }
 

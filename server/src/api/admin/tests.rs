@@ -329,7 +329,7 @@ async fn who_is_removed_is_gone_and_contacts_learn_of_it() {
     let found = run(&chat, "account", "checkUser", json!({ "user": ROMEO })).await;
     assert_eq!(found["exist"], json!(false));
     let rows = "SELECT username FROM rosterusers WHERE username = 'romeo'";
-    assert!(fetch_raw(&chat.db, rows.into()).await.is_empty());
+    assert!(fetch_raw(&chat.db, rows).await.is_empty());
     chat.stop().await;
 }
 
@@ -632,7 +632,7 @@ async fn a_message_that_was_answered_is_safe() {
     run(&chat, "stanza", "sendMessage", send()).await;
     juliet.expect("message").await;
     // She has it, and has not said so: its row is there.
-    let rows = fetch_raw(&chat.db, "SELECT to_jid FROM in_flight".into());
+    let rows = fetch_raw(&chat.db, "SELECT to_jid FROM in_flight");
     assert_eq!(rows.await.len(), 1);
     juliet.send("<a xmlns='urn:xmpp:sm:3' h='100'/>").await;
     drop(juliet);

@@ -14,7 +14,9 @@ statements! {
         "SELECT seconds, state FROM last WHERE server = $1 AND username = $2";
     SET = "last_set":
         "INSERT INTO last (server, username, seconds, state) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (server, username) DO UPDATE SET seconds = excluded.seconds, state = excluded.state";
+         ON CONFLICT (server, username) DO UPDATE SET seconds = excluded.seconds, state = excluded.state",
+        mysql: "INSERT INTO last (server, username, seconds, state) VALUES ($1, $2, $3, $4)
+                ON DUPLICATE KEY UPDATE seconds = VALUES(seconds), state = VALUES(state)";
     COUNT_ACTIVE = "last_count_active":
         "SELECT COUNT(*) FROM last WHERE server = $1 AND seconds > $2";
     LIST_OLD = "last_list_old":

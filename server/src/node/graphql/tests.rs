@@ -28,6 +28,8 @@ async fn node() -> (TestNode, SocketAddr) {
     let plan = HttpPlan {
         address: "127.0.0.1:0".parse().unwrap(),
         tls: None,
+        tls_at_balancer: false,
+        proxy_protocol: None,
         connections_max: 100,
         routes: vec![route("/api/graphql", closed), route("/part", part)],
     };
