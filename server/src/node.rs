@@ -406,11 +406,6 @@ fn bind_clients(
     plans.into_iter().map(bind).collect()
 }
 
-fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
-    let addresses = listeners.iter().map(ClientListener::address);
-    addresses.filter_map(Result::ok).collect()
-}
-
 /// A tenth of the connections that there may be need not have logged in yet.
 fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
     let of_clients = clients.iter().map(|plan| plan.settings.connections_max);

@@ -179,6 +179,7 @@ const DEBIAN: &[(&[&str], &[&str])] = &[
         &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb"],
         &["postgresql"],
     ),
+    (&["openssl", "version"], &["openssl"]),
     (
         &["sh", "-c", "PATH=$PATH:/usr/sbin mariadbd --version"],
         &["mariadb-server"],

@@ -57,6 +57,21 @@ fn every_example_loads() {
 }
 
 #[test]
+fn the_packaged_file_has_the_features_of_no_file() {
+    let packaged = Path::new(ROOT).join("debian/meerkat.toml");
+    let text = fs::read_to_string(packaged).unwrap();
+    let packaged = Config::parse(&text, "meerkat.toml").unwrap();
+    let zero = Config::zero();
+    assert_eq!(packaged.modules, zero.modules);
+    let addresses = |config: &Config| -> Vec<std::net::SocketAddr> {
+        let c2s = config.listen.c2s.iter().map(C2sListener::address);
+        c2s.chain(config.listen.http.iter().map(HttpListener::address))
+            .collect()
+    };
+    assert_eq!(addresses(&packaged), addresses(&zero));
+}
+
+#[test]
 fn a_bogus_key_in_any_table_of_any_example_is_found_at_its_line() {
     let mut tables = 0;
     for (path, text) in examples() {
