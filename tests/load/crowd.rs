@@ -534,15 +534,15 @@ impl Crowd {
     ) -> Result<()> {
         let mut come = std::mem::take(&mut self.sessions[index].partial);
         come.extend_from_slice(bytes);
-        if self.sessions[index].login.phase == Phase::Upgrade {
-            if let Some(rest) = websocket::behind_answer(&come)? {
-                come = rest.to_vec();
-                let session = &mut self.sessions[index];
-                session.framed = true;
-                session
-                    .login
-                    .open_stream(&self.plan, session.tls.is_some(), output);
-            }
+        if self.sessions[index].login.phase == Phase::Upgrade
+            && let Some(rest) = websocket::behind_answer(&come)?
+        {
+            come = rest.to_vec();
+            let session = &mut self.sessions[index];
+            session.framed = true;
+            session
+                .login
+                .open_stream(&self.plan, session.tls.is_some(), output);
         }
         if self.sessions[index].framed {
             while let Some(message) = websocket::next(&mut come) {
