@@ -27,7 +27,7 @@ macro_rules! scenario_files {
 
 scenario_files! {
     streams starttls direct_tls sasl bind resource_conflict session ping version time private last disco addresses messages spoofing routing roster subscriptions presence
-    offline caps carbons csi register stream_management privacy blocking websocket
+    offline caps carbons csi register stream_management privacy blocking vcard search websocket
 }
 
 /// Files that say nothing of the transport hold over WebSocket as they do over TCP; these have most to do with it.
