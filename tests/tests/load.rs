@@ -190,17 +190,17 @@ async fn a_node_is_measured_over_tls_with_settled_acknowledgements() {
         ..target::Setup::default()
     };
     let target = Target::start(Peer::Meerkat, setup).await.unwrap();
-    for (tls, transport, security) in [
-        ("starttls", "tcp", Security::StartTls),
-        ("direct", "tcp", Security::DirectTls),
-        ("none", "websocket", Security::WebSocket),
-        ("direct", "websocket", Security::SecureWebSocket),
+    for (tls, way, security) in [
+        ("starttls", None, Security::StartTls),
+        ("direct", None, Security::DirectTls),
+        ("none", Some("--websocket"), Security::WebSocket),
+        ("direct", Some("--websocket"), Security::SecureWebSocket),
     ] {
         let address = target.address(security).to_string();
         let output = tokio::task::spawn_blocking(move || {
             Command::new(env!("CARGO_BIN_EXE_load"))
                 .args(["--json", "--connect", &address, "--tls", tls, "--insecure"])
-                .args(["--transport", transport])
+                .args(way)
                 .args(["--rest-above", "50", "messages", "--sessions", "4"])
                 .args(["--settled", "--ask", "waiting", "--in-flight", "2"])
                 .args(["--warm-up-s", "0.1", "--seconds", "0.3"])
