@@ -378,6 +378,7 @@ async fn start_hosts(
             registration: made.registration,
             pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
+            subdomains: made.subdomains,
             parts: made.parts,
         });
     }

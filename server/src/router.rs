@@ -8,6 +8,7 @@
 //! | account, bare; none | offline store | subscription state only | the server answers |
 //! | full, bound | that session | that session | that session, if presence is shared |
 //! | full, not bound | `chat` as bare; `service-unavailable` | subscriptions as bare; else ignored | `service-unavailable` |
+//! | a subdomain of ours | its module | its module | its module |
 //! | another domain | `remote-server-not-found` | the same | the same |
 //!
 //! That is RFC 6121 section 8; `groupchat` to an account bounces, `headline` is never stored, errors are never
@@ -31,8 +32,8 @@ use crate::c2s::resume::Token;
 use crate::c2s::timing::Timings;
 use crate::cluster::Sessions;
 use crate::host::config::Acknowledge;
-use crate::host::{Host, Hosts};
-use crate::iq::{IqRequest, Target};
+use crate::host::{Host, Hosts, Owned};
+use crate::iq::{IqRequest, IqTable, Target};
 use crate::ledger::{Ledger, Left};
 use crate::metrics::Metrics;
 use crate::outlet::{Batch, SessionRef};
@@ -42,6 +43,7 @@ pub mod local;
 pub mod questions;
 pub mod removal;
 pub mod restrictions;
+pub mod subdomains;
 
 /// A stanza on its way, with what its sender's acknowledgement waits for.
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub enum Destination {
     Account(Arc<Host>),
     /// One of our domains itself.
     Server(Arc<Host>),
+    /// A subdomain that a module owns, or somebody there.
+    Subdomain(Arc<Owned>),
     /// Somebody else's domain.
     Remote,
 }
@@ -213,6 +217,11 @@ impl Router {
         self.hosts.load().find(domain).cloned()
     }
 
+    /// A subdomain of one of our domains, by its name.
+    pub fn subdomain(&self, name: &str) -> Option<Arc<Owned>> {
+        self.hosts.load().find_subdomain(name).cloned()
+    }
+
     /// A scope for handlers.
     pub fn scope(self: &Arc<Self>) -> Route {
         Route {
@@ -227,8 +236,12 @@ impl Router {
 
     /// Where a stanza for that address goes.
     pub fn destination(&self, to: JidRef<'_>) -> Destination {
-        match self.hosts.load().find(to.domain()) {
-            None => Destination::Remote,
+        let hosts = self.hosts.load();
+        match hosts.find(to.domain()) {
+            None => match hosts.find_subdomain(to.domain()) {
+                Some(owned) => Destination::Subdomain(owned.clone()),
+                None => Destination::Remote,
+            },
             Some(host) if to.local().is_some() => Destination::Account(host.clone()),
             Some(host) => Destination::Server(host.clone()),
         }
@@ -285,6 +298,7 @@ impl Route {
         match destination {
             Destination::Account(host) => Box::pin(self.account_stanza(&host, delivery)).await,
             Destination::Server(host) => Box::pin(self.server_stanza(&host, delivery)).await,
+            Destination::Subdomain(owned) => self.subdomain_stanza(&owned, delivery).await,
             Destination::Remote => {
                 let error = StanzaError::new(StanzaCondition::RemoteServerNotFound)
                     .with_text("this server does not federate");
@@ -315,6 +329,17 @@ impl Route {
         target: Target,
         session: Option<SessionRef>,
     ) {
+        self.answer_from(&host.iq, delivery, target, session).await;
+    }
+
+    /// The same with owners that are not those of a host.
+    pub async fn answer_from(
+        &mut self,
+        owners: &IqTable,
+        delivery: Delivery,
+        target: Target,
+        session: Option<SessionRef>,
+    ) {
         let stanza = &delivery.stanza;
         let element = stanza.to_element();
         let (Some(from), Some(payload)) = (stanza.from(), element.elements().next()) else {
@@ -330,7 +355,7 @@ impl Route {
             payload: payload.clone(),
             session,
         };
-        match host.iq.answer(self, &request, target).await {
+        match owners.answer(self, &request, target).await {
             Ok(payload) => {
                 let reply = delivery.stanza.result_reply(payload.as_ref());
                 self.settle(delivery.token);

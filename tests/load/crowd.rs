@@ -18,6 +18,7 @@ use crate::login::{Login, Phase, Plan, Step};
 use crate::measure;
 use crate::options::{Common, TlsMode};
 use crate::tls::{self, Tls, Trust};
+use crate::websocket;
 
 /// Bytes taken from a socket at once; shared by all sessions.
 const READ_BYTES: usize = 64 * 1024;
@@ -125,6 +126,8 @@ pub(crate) struct Session {
     pub(crate) paused: bool,
     socket: Option<TcpStream>,
     tls: Option<Box<Tls>>,
+    /// Elements go in frames.
+    framed: bool,
     /// The beginning of a token whose end has not come.
     partial: Vec<u8>,
     /// Bytes the socket did not take.
@@ -139,6 +142,7 @@ impl Session {
             paused: false,
             socket: None,
             tls: None,
+            framed: false,
             partial: Vec::new(),
             unsent: Vec::new(),
         }
@@ -168,6 +172,7 @@ pub(crate) struct Crowd {
     sources: u8,
     next_source: u8,
     tls_config: Option<Arc<ClientConfig>>,
+    websocket: bool,
     rest: Option<Rest>,
     patience: Duration,
     last_event: Instant,
@@ -176,6 +181,7 @@ pub(crate) struct Crowd {
     input: Vec<u8>,
     plain: Vec<u8>,
     output: Vec<u8>,
+    frames: Vec<u8>,
     sealed: Vec<u8>,
 }
 
@@ -189,7 +195,10 @@ impl Crowd {
         };
         let tls_config = match common.tls {
             TlsMode::None => None,
-            mode => Some(tls::config(&trust, mode == TlsMode::Direct)?),
+            mode => Some(tls::config(
+                &trust,
+                mode == TlsMode::Direct && !common.websocket,
+            )?),
         };
         let now = Instant::now();
         Ok(Self {
@@ -202,6 +211,7 @@ impl Crowd {
             sources: common.sources,
             next_source: 0,
             tls_config,
+            websocket: common.websocket,
             rest: common.rest_above.map(|percent| Rest {
                 share: f64::from(percent) / 100.0,
                 start: now,
@@ -214,6 +224,7 @@ impl Crowd {
             input: vec![0; READ_BYTES],
             plain: Vec::new(),
             output: Vec::new(),
+            frames: Vec::new(),
             sealed: Vec::new(),
         })
     }
@@ -496,10 +507,56 @@ impl Crowd {
             return self.start_tls(index);
         }
         let mut output = std::mem::take(&mut self.output);
-        session.login.open_stream(&self.plan, false, &mut output);
+        self.begin_stream(index, false, &mut output);
         let sent = self.flush(index, &mut output);
         self.output = output;
         sent
+    }
+
+    /// Opens the first stream, or asks for the WebSocket that it goes through.
+    fn begin_stream(&mut self, index: usize, encrypted: bool, output: &mut Vec<u8>) {
+        let login = &mut self.sessions[index].login;
+        if self.websocket {
+            login.phase = Phase::Upgrade;
+            output.extend_from_slice(&websocket::handshake(&self.plan.account.domain));
+        } else {
+            login.open_stream(&self.plan, encrypted, output);
+        }
+    }
+
+    /// What came over a WebSocket, or the answer to the question for it.
+    fn messages<W: Workload>(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        workload: &mut W,
+        output: &mut Vec<u8>,
+    ) -> Result<()> {
+        let mut come = std::mem::take(&mut self.sessions[index].partial);
+        come.extend_from_slice(bytes);
+        if self.sessions[index].login.phase == Phase::Upgrade
+            && let Some(rest) = websocket::behind_answer(&come)?
+        {
+            come = rest.to_vec();
+            let session = &mut self.sessions[index];
+            session.framed = true;
+            session
+                .login
+                .open_stream(&self.plan, session.tls.is_some(), output);
+        }
+        if self.sessions[index].framed {
+            while let Some(message) = websocket::next(&mut come) {
+                self.token(index, &websocket::token(&message), workload, output)?;
+            }
+        }
+        ensure!(
+            come.len() <= ELEMENT_BYTES_MAX,
+            "a message of more than {ELEMENT_BYTES_MAX} bytes"
+        );
+        if !come.is_empty() {
+            self.sessions[index].partial = come;
+        }
+        Ok(())
     }
 
     fn start_tls(&mut self, index: usize) -> Result<()> {
@@ -573,7 +630,7 @@ impl Crowd {
         plain.clear();
         tls.open(bytes, &mut plain)?;
         if session.login.phase == Phase::Handshake && !tls.is_handshaking() {
-            session.login.open_stream(&self.plan, true, output);
+            self.begin_stream(index, true, output);
         }
         let outcome = self.tokens(index, &plain, workload, output);
         self.plain = plain;
@@ -591,6 +648,9 @@ impl Crowd {
         workload: &mut W,
         output: &mut Vec<u8>,
     ) -> Result<()> {
+        if self.websocket {
+            return self.messages(index, bytes, workload, output);
+        }
         let mut joined = std::mem::take(&mut self.sessions[index].partial);
         let mut data = bytes;
         if !joined.is_empty() {
@@ -665,6 +725,13 @@ impl Crowd {
         let Some(socket) = &mut session.socket else {
             bail!("the connection has ended")
         };
+        if session.framed {
+            let mut frames = std::mem::take(&mut self.frames);
+            websocket::frame_all(output, &self.plan.account.domain, &mut frames)?;
+            std::mem::swap(output, &mut frames);
+            frames.clear();
+            self.frames = frames;
+        }
         let bytes = match &mut session.tls {
             Some(tls) => {
                 self.sealed.clear();

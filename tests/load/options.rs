@@ -34,6 +34,9 @@ pub(crate) struct Common {
     /// How connections are encrypted.
     #[arg(long, global = true, value_enum, default_value = "none")]
     pub(crate) tls: TlsMode,
+    /// Speak over WebSocket (RFC 7395) at `/ws-xmpp`, without TLS or inside of it.
+    #[arg(long, global = true)]
+    pub(crate) websocket: bool,
     /// Accept any certificate. For measuring only.
     #[arg(long, global = true, conflicts_with = "ca")]
     pub(crate) insecure: bool,

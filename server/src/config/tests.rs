@@ -368,6 +368,30 @@ fn domains_are_checked() {
 }
 
 #[test]
+fn subdomains_of_modules_are_checked() {
+    let hosts = "[general]\nhosts = ['a.example', 'vjud.a.example']\n[modules.mod_vcard]\n";
+    for (line, expected) in [
+        (
+            "",
+            Some("3:1: \"vjud.a.example\" is one of `general.hosts`"),
+        ),
+        (
+            "host = 'a.example'",
+            Some("4:8: \"a.example\" is one of `general.hosts`"),
+        ),
+        (
+            "host = 'v jud.@HOST@'",
+            Some("4:8: \"v jud.@HOST@\" is not a domain"),
+        ),
+        ("host = 'people.@HOST@'", None),
+        ("search = false", None),
+    ] {
+        let expected: Vec<&str> = expected.into_iter().collect();
+        check(&format!("{hosts}{line}\n"), &expected);
+    }
+}
+
+#[test]
 fn listeners_are_checked() {
     check(
         &format!(

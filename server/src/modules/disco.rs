@@ -12,6 +12,7 @@ use super::roster::Roster;
 use super::{Needs, Start, StartError};
 use crate::iq::{Answer, HandleIq, IqRequest, Target};
 use crate::router::Route;
+use crate::router::subdomains::Subdomain;
 
 pub use super::config::Disco as Config;
 
@@ -46,7 +47,8 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
     });
     let items = Arc::new(Items {
         askers,
-        server: server_items(&config),
+        extra_domains: config.extra_domains,
+        subdomains: start.subdomains().to_vec(),
     });
     for target in [Target::Server, Target::Account] {
         start.iq(("query", ns::DISCO_INFO), target, &info)?;
@@ -104,14 +106,6 @@ fn contact_form(contacts: &[&ServerInfo]) -> Element {
     form
 }
 
-fn server_items(config: &Config) -> Element {
-    let mut query = Element::new("query", ns::DISCO_ITEMS);
-    for domain in &config.extra_domains {
-        query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", domain));
-    }
-    query
-}
-
 // ---- requests
 
 struct Info {
@@ -140,7 +134,26 @@ impl HandleIq for Info {
 
 struct Items {
     askers: Askers,
-    server: Element,
+    extra_domains: Vec<String>,
+    subdomains: Vec<Subdomain>,
+}
+
+impl Items {
+    /// What there is beside one of our domains.
+    fn of(&self, domain: &str) -> Element {
+        let own = self.subdomains.iter().filter_map(|own| own.of(domain));
+        let mut all: Vec<Box<str>> = own.collect();
+        for extra in &self.extra_domains {
+            if !all.iter().any(|known| **known == **extra) {
+                all.push(extra.as_str().into());
+            }
+        }
+        let mut query = Element::new("query", ns::DISCO_ITEMS);
+        for jid in all {
+            query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", &jid));
+        }
+        query
+    }
 }
 
 impl HandleIq for Items {
@@ -150,7 +163,7 @@ impl HandleIq for Items {
             return Err(StanzaCondition::ItemNotFound.into());
         }
         Ok(Some(match target {
-            Target::Server => self.server.clone(),
+            Target::Server => self.of(request.to.domain()),
             Target::Account => Element::new("query", ns::DISCO_ITEMS),
         }))
     }
