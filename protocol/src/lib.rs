@@ -4,6 +4,7 @@
 //! the router carries.
 #![deny(missing_docs)]
 
+pub mod component;
 pub mod element;
 pub mod error;
 pub mod jid;

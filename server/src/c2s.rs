@@ -13,7 +13,7 @@ use std::time::Duration;
 use protocol::stream::StreamHeader;
 use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
 use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
-use transport::TlsError;
+use transport::{AcceptKind, Handshake, TlsError};
 
 use crate::outlet::{Batch, Decrypted, Event, Flag, Order, SessionRef};
 use crate::router::Router;
@@ -26,7 +26,7 @@ pub mod newcomers;
 pub mod resumable;
 pub mod resume;
 pub mod session;
-mod shaper;
+pub(crate) mod shaper;
 pub mod task;
 
 pub use config::ListenerSettings;
@@ -37,6 +37,8 @@ use newcomers::{Newcomer, Newcomers, Whom};
 pub const READ_BYTES: usize = 64 * 1024;
 /// Longest time between our last bytes and the end of the connection.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A TLS handshake must be finished by then.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Items of one read that a thread keeps room for.
 const ITEMS_KEEP_MAX: usize = 1_024;
 
@@ -280,6 +282,41 @@ impl Connection {
         Ok(())
     }
 
+    /// TLS, from its first byte to the end of the handshake: what login has to know of it.
+    pub async fn handshake(&mut self, kind: AcceptKind) -> Result<Option<Handshake>, End> {
+        let tls = self.listener.tls.as_ref().map(|tls| tls.accept(kind));
+        let Some(tls) = tls else {
+            return Err(StreamCondition::InternalServerError.into());
+        };
+        self.outlet.start_tls(tls);
+        let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+            while self.outlet.with_tls(|tls| tls.is_handshaking()) == Some(true) {
+                self.readable().await?;
+                let admission = self.admission.clone();
+                let Some(_turn) = admission.handshakes.take().await else {
+                    return Err(StreamCondition::ResourceConstraint.into());
+                };
+                self.take_received()?;
+            }
+            Ok::<(), End>(())
+        });
+        let done = done.await;
+        let metrics = &self.router.metrics.tls_handshakes;
+        match done {
+            Ok(Ok(())) => metrics.ok.inc(),
+            Ok(Err(_)) => {
+                metrics.failed.inc();
+                return Err(End::Lost);
+            }
+            Err(_) => {
+                metrics.timeout.inc();
+                return Err(End::Lost);
+            }
+        };
+        let handshake = self.outlet.with_tls(|tls| tls.take_handshake());
+        Ok(handshake.flatten())
+    }
+
     /// Appends bytes for the client; they leave with the next flush.
     pub fn send(&mut self, bytes: &[u8]) {
         self.outlet.push_bytes(bytes, &mut self.batch);
@@ -372,12 +409,21 @@ pub(crate) fn receive_items(
     reader: &mut StreamReader,
     stamp: &Stamp<'_>,
 ) -> Received {
+    receive_with(outlet, reader, |frame| copy_out(frame, stamp))
+}
+
+/// The same for others than clients: `copy` makes something of each element that outlives the read buffer.
+pub(crate) fn receive_with(
+    outlet: &SessionRef,
+    reader: &mut StreamReader,
+    copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
+) -> Received {
     let mut items = ITEMS.take();
     let mut fault = None;
     let mut bytes = 0;
     let end = receive(outlet, |plain| {
         bytes = plain.len();
-        fault = frame_all(reader, plain, stamp, &mut items);
+        fault = frame_all(reader, plain, copy, &mut items);
     });
     outlet.heard(reader.is_inside(), !items.is_empty());
     Received {
@@ -393,8 +439,17 @@ pub(crate) fn frame_unparsed(
     bytes: &[u8],
     stamp: &Stamp<'_>,
 ) -> Received {
+    frame_with(reader, bytes, |frame| copy_out(frame, stamp))
+}
+
+/// The same for others than clients.
+pub(crate) fn frame_with(
+    reader: &mut StreamReader,
+    bytes: &[u8],
+    copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
+) -> Received {
     let mut items = ITEMS.take();
-    let end = frame_all(reader, bytes, stamp, &mut items);
+    let end = frame_all(reader, bytes, copy, &mut items);
     Received {
         items,
         bytes: bytes.len(),
@@ -413,13 +468,13 @@ pub(crate) fn give_back(mut items: Vec<Incoming>) {
 fn frame_all(
     reader: &mut StreamReader,
     mut input: &[u8],
-    stamp: &Stamp<'_>,
+    copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
     items: &mut Vec<Incoming>,
 ) -> Option<End> {
     loop {
         match reader.next(&mut input) {
             Ok(None) => return None,
-            Ok(Some(Item::Element(frame))) => match copy_out(&frame, stamp) {
+            Ok(Some(Item::Element(frame))) => match copy(&frame) {
                 Ok(item) => items.push(item),
                 Err(end) => return Some(end),
             },

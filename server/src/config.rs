@@ -169,6 +169,7 @@ impl Config {
             listen: Listen {
                 c2s: vec![starttls, direct],
                 http: vec![metrics],
+                component: Vec::new(),
             },
             modules: ModulesConfig::zero(),
             ..Self::default()
@@ -326,23 +327,32 @@ impl Config {
             let mut all = own.chain([&self.access]);
             ["all", "none"].contains(&name) || all.any(|rules| rules.contains_key(name))
         };
-        for (index, listener) in self.listen.c2s.iter().enumerate() {
-            if let Some(name) = listener.shaper()
+        let c2s = self.listen.c2s.iter().enumerate().map(|(index, listener)| {
+            let path = format!("listen.c2s[{index}]");
+            (path, listener.shaper(), listener.access.as_str(), "log in")
+        });
+        let component = self.listen.component.iter().enumerate();
+        let component = component.map(|(index, listener)| {
+            let path = format!("listen.component[{index}]");
+            let access = listener.access.as_str();
+            (path, listener.shaper(), access, "write to these components")
+        });
+        for (path, shaper, rule, what) in c2s.chain(component) {
+            if let Some(name) = shaper
                 && checks.is_sound("shaper")
                 && !self.shaper.contains_key(name)
             {
                 let message = format!("there is no `[shaper.{name}]`");
                 let known: Vec<&str> = self.shaper.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(name, known);
-                checks.finding(&format!("listen.c2s[{index}].shaper"), message, hint);
+                checks.finding(&format!("{path}.shaper"), message, hint);
             }
-            let rule = listener.access.as_str();
             if checks.is_sound("access") && checks.is_sound("host_config") && !is_rule(rule) {
                 let message =
-                    format!("there is no rule `{rule}` in `[access]`: nobody could log in");
+                    format!("there is no rule `{rule}` in `[access]`: nobody could {what}");
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
-                checks.finding(&format!("listen.c2s[{index}].access"), message, hint);
+                checks.finding(&format!("{path}.access"), message, hint);
             }
         }
     }
@@ -388,6 +398,17 @@ impl Config {
                     let message = "clients would send passwords and messages without encryption";
                     let hint = "add `tls = {}`, or say \
                         `i_know_unsafe = [\"c2s_without_tls\"]` in `[general]`";
+                    checks.finding(&path, message, hint);
+                }
+            }
+        }
+        if !is_known(Unsafe::ComponentWithoutTls) {
+            for (index, listener) in self.listen.component.iter().enumerate() {
+                let path = format!("listen.component[{index}]");
+                if listener.tls.is_none() && !listener.is_local() && checks.is_sound(&path) {
+                    let message = "components would send and get messages without encryption";
+                    let hint = "add `tls = {}`, or say \
+                        `i_know_unsafe = [\"component_without_tls\"]` in `[general]`";
                     checks.finding(&path, message, hint);
                 }
             }

@@ -15,6 +15,7 @@ pub mod api;
 pub mod auth;
 pub mod c2s;
 pub mod cluster;
+pub mod component;
 pub mod config;
 pub mod fault;
 pub mod hooks;

@@ -126,6 +126,8 @@ pub enum Surface {
     Connection,
     /// An HTTP connection.
     Http,
+    /// A component's stream or connection.
+    Component,
 }
 
 impl Surface {
@@ -134,6 +136,7 @@ impl Surface {
             Self::Stream => "stream",
             Self::Connection => "connection",
             Self::Http => "http",
+            Self::Component => "component",
         }
     }
 }
@@ -274,6 +277,19 @@ pub struct ModuleMetrics {
     pub offline_delivered: Counter,
 }
 
+/// Counters of external components.
+#[derive(Clone, Debug)]
+pub struct ComponentMetrics {
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Proofs of the secret.
+    pub handshakes: ByResult,
+    /// Stanzas read from components.
+    pub stanzas_received: ByKind,
+    /// Stanzas handed to components.
+    pub stanzas_delivered: ByKind,
+}
+
 /// All metrics of the node.
 pub struct Metrics {
     /// Stanzas read from clients.
@@ -304,6 +320,8 @@ pub struct Metrics {
     pub tls_handshakes: ByResult,
     /// HTTP.
     pub http: HttpMetrics,
+    /// External components.
+    pub components: ComponentMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -381,11 +399,7 @@ impl Metrics {
                 "Connections accepted from clients",
             ),
             connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
-            proxy_refused: ByReason::register(
-                registry,
-                "xmpp_proxy_refused_total",
-                "Connections closed for want of a PROXY header of a trusted network, by reason",
-            ),
+            proxy_refused: proxy_refused(registry),
             logins: logins(registry),
             tls_handshakes: ByResult::register(
                 registry,
@@ -393,6 +407,7 @@ impl Metrics {
                 "TLS handshakes of clients",
             ),
             http: http(registry),
+            components: components(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
@@ -463,6 +478,39 @@ fn http(registry: &mut Registry) -> HttpMetrics {
             registry,
             "xmpp_http_responses_total",
             "HTTP requests answered, by class of status",
+        ),
+    }
+}
+
+fn proxy_refused(registry: &mut Registry) -> ByReason {
+    ByReason::register(
+        registry,
+        "xmpp_proxy_refused_total",
+        "Connections closed for want of a PROXY header of a trusted network, by reason",
+    )
+}
+
+fn components(registry: &mut Registry) -> ComponentMetrics {
+    ComponentMetrics {
+        connections: gauge(
+            registry,
+            "xmpp_component_connections",
+            "Open connections of components",
+        ),
+        handshakes: ByResult::register(
+            registry,
+            "xmpp_component_handshakes_total",
+            "Components that had to prove that they know the secret",
+        ),
+        stanzas_received: ByKind::register(
+            registry,
+            "xmpp_component_stanzas_received_total",
+            "Stanzas read from components",
+        ),
+        stanzas_delivered: ByKind::register(
+            registry,
+            "xmpp_component_stanzas_delivered_total",
+            "Stanzas handed to components",
         ),
     }
 }

@@ -16,6 +16,7 @@ use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
+use crate::component::listener::ComponentSocket;
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::{Ledger, Origin};
@@ -30,6 +31,9 @@ use crate::storage::secrets::SecretStore;
 use crate::storage::{self, Db, Observer, Place};
 use crate::turns::Turns;
 
+use components::ComponentPlan;
+
+pub mod components;
 pub mod data_dir;
 pub mod drain;
 mod http;
@@ -46,6 +50,8 @@ pub struct NodePlan {
     pub listeners: Vec<ListenerPlan>,
     /// HTTP listeners.
     pub http: Vec<HttpPlan>,
+    /// Listeners for components.
+    pub components: Vec<ComponentPlan>,
     /// Host types.
     pub hosts: Vec<HostPlan>,
     /// `general.default_server_domain`.
@@ -133,6 +139,8 @@ pub struct Node {
     pub clients: Vec<SocketAddr>,
     /// Addresses of its HTTP listeners, in the order of the plan, and what they serve.
     pub http: Vec<http::Served>,
+    /// Addresses of its listeners for components, in the order of the plan.
+    pub components: Vec<SocketAddr>,
     /// The router, for in-process tests and the control socket.
     pub router: Arc<Router>,
     tls: Vec<ServerTls>,
@@ -181,11 +189,9 @@ impl Node {
         let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
-        let clients = listeners
-            .iter()
-            .filter_map(|listener| listener.address().ok())
-            .collect();
-        let tls = certificates(&listeners, &ports);
+        let components = components::bind(plan.components, &admission)?;
+        let clients = listeners.iter().filter_map(|l| l.address().ok()).collect();
+        let tls = certificates(&listeners, &ports, &components);
         let control = control::bind(&plan.data_dir)
             .map_err(|(path, error)| StartError::Control { path, error })?;
         let in_flight = InFlightStore::new(db.clone());
@@ -207,10 +213,12 @@ impl Node {
             let serve = listener.serve(router.clone(), tasks.clone(), shutdown.clone());
             tasks.spawn("listener", serve);
         }
+        let components = components::serve(components, &router, &tasks, &shutdown);
         readiness.set(State::Ready);
         let node = Self {
             clients,
             http,
+            components,
             router,
             tls,
             db,
@@ -239,6 +247,8 @@ impl Node {
         self.readiness.set(State::Draining);
         let deadline = tokio::time::Instant::now() + self.drain.grace;
         drain::sessions(&self.router, &self.drain, &self.shutdown, deadline).await;
+        let latest = deadline - self.drain.closing() / 2;
+        components::drain(&self.router, &self.shutdown, latest).await;
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let drained = self.shutdown.drain(left).await;
         if drained.cut > 0 {
@@ -396,10 +406,15 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
 
-fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerTls> {
+fn certificates(
+    clients: &[ClientListener],
+    http: &[http::Bound],
+    components: &[ComponentSocket],
+) -> Vec<ServerTls> {
     let of_clients = clients.iter().filter_map(|l| l.settings.tls.clone());
     of_clients
         .chain(http.iter().filter_map(http::Bound::tls))
+        .chain(components::tls(components))
         .collect()
 }
 

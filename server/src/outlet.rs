@@ -257,6 +257,11 @@ impl Outlet {
         self.state.lock().bytes_max = u32::try_from(OUTLET_BYTES_MAX).unwrap_or(u32::MAX);
     }
 
+    /// Gives a component's connection its limit: it has no address of a session.
+    pub fn admit(&self, bytes_max: u32) {
+        self.state.lock().bytes_max = bytes_max;
+    }
+
     /// Priority of an available session (RFC 6121 section 4.7.2.3), `None` if it is not available.
     pub fn priority(&self) -> Option<i8> {
         match self.priority.load(Ordering::Relaxed) {

@@ -8,6 +8,8 @@
 //! | account, bare; none | offline store | subscription state only | the server answers |
 //! | full, bound | that session | that session | that session, if presence is shared |
 //! | full, not bound | `chat` as bare; `service-unavailable` | subscriptions as bare; else ignored | `service-unavailable` |
+//! | a component's domain, connected | the component | the component | the component |
+//! | the same, away | `service-unavailable` | dropped | `service-unavailable` |
 //! | another domain | `remote-server-not-found` | the same | the same |
 //!
 //! That is RFC 6121 section 8; `groupchat` to an account bounces, `headline` is never stored, errors are never
@@ -26,6 +28,7 @@ use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
+use crate::component::{ComponentRef, Components, Found};
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::iq::{IqRequest, Target};
@@ -51,6 +54,10 @@ pub enum Destination {
     Account(Arc<Host>),
     /// One of our domains itself.
     Server(Arc<Host>),
+    /// An external component, or somebody there.
+    Component(ComponentRef),
+    /// A component that was there, and is not now.
+    AbsentComponent,
     /// Somebody else's domain.
     Remote,
 }
@@ -74,6 +81,8 @@ pub struct Router {
     hosts: ArcSwap<Hosts>,
     /// The session table.
     pub sessions: Sessions,
+    /// The domains of external components.
+    pub components: Components,
     /// Who waits for what.
     pub ledger: Arc<Ledger>,
     /// Sessions that may be resumed.
@@ -106,6 +115,7 @@ impl Router {
         Arc::new(Self {
             hosts: ArcSwap::from_pointee(Hosts::default()),
             sessions: Sessions::default(),
+            components: Components::default(),
             ledger,
             resumable: Resumable::default(),
             leaving: Leaving::default(),
@@ -199,7 +209,11 @@ impl Router {
     /// Where a stanza for that address goes.
     pub fn destination(&self, to: JidRef<'_>) -> Destination {
         match self.hosts.load().find(to.domain()) {
-            None => Destination::Remote,
+            None => match self.components.find(to.domain()) {
+                Found::Connected(component) => Destination::Component(component),
+                Found::Away => Destination::AbsentComponent,
+                Found::Unknown => Destination::Remote,
+            },
             Some(host) if to.local().is_some() => Destination::Account(host.clone()),
             Some(host) => Destination::Server(host.clone()),
         }
@@ -255,6 +269,8 @@ impl Route {
         match destination {
             Destination::Account(host) => Box::pin(self.account_stanza(&host, delivery)).await,
             Destination::Server(host) => Box::pin(self.server_stanza(&host, delivery)).await,
+            Destination::Component(component) => self.component_stanza(&component, delivery),
+            Destination::AbsentComponent => self.absent_component_stanza(delivery),
             Destination::Remote => {
                 let error = StanzaError::new(StanzaCondition::RemoteServerNotFound)
                     .with_text("this server does not federate");
@@ -346,11 +362,15 @@ impl Route {
         self.settle(delivery.token);
     }
 
-    /// Hands an answer of ours to the session it is for; there is nobody to tell if that is gone.
+    /// Hands an answer of ours to the session or the component it is for; there is nobody to tell if that is gone.
     pub fn reply(&mut self, reply: Stanza) {
-        let session = reply.to().and_then(|to| self.router.sessions.find(to));
-        if let Some(session) = session {
-            let _gone = session.push(reply, None, &mut self.batch);
+        let Some(to) = reply.to() else { return };
+        let outlet = self.router.sessions.find(to).or_else(|| {
+            let component = self.router.components.connected(to.domain())?;
+            Some(component.outlet.clone())
+        });
+        if let Some(outlet) = outlet {
+            let _gone = outlet.push(reply, None, &mut self.batch);
         }
     }
 }

@@ -59,6 +59,7 @@ impl Failure {
             Problem::Certificate(_)
             | Problem::Modules { .. }
             | Problem::Access { .. }
+            | Problem::Secret(_)
             | Problem::Domain(_) => Self::Configuration(problem.to_string()),
         }
     }
@@ -188,6 +189,9 @@ fn announce(node: &Node, config: &Config) {
         if served.metrics {
             info!(target: LIFECYCLE, %address, "metrics are served");
         }
+    }
+    for address in &node.components {
+        info!(target: LIFECYCLE, %address, "components are served");
     }
     if node.clients.is_empty() {
         error!("no listener for clients is configured");

@@ -30,10 +30,12 @@ use crate::iq::IqTable;
 use crate::ledger::Ledger;
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
-pub(crate) use crate::modules::config::{StaleH, StreamManagement};
+pub(crate) use crate::modules::config::{Disco, Presence, Roster, StaleH, StreamManagement};
 pub(crate) use crate::node::HostPlan;
+pub(crate) use crate::node::NodePlan;
+pub(crate) use crate::node::components::ComponentPlan;
 pub(crate) use crate::node::plan::BYTES_BEFORE_LOGIN_MAX;
-use crate::node::{ListenerPlan, Node, NodePlan, drain};
+use crate::node::{ListenerPlan, Node, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;
 use crate::storage::accounts::AccountStore;
@@ -70,6 +72,7 @@ pub(crate) struct TestNode {
     pub(crate) router: Arc<Router>,
     pub(crate) address: SocketAddr,
     pub(crate) http: Vec<SocketAddr>,
+    pub(crate) components: Vec<SocketAddr>,
     pub(crate) shutdown: Shutdown,
     pub(crate) running: JoinHandle<()>,
     dir: TempDir,
@@ -90,6 +93,7 @@ impl TestNode {
         let shutdown = Shutdown::new();
         let node = Node::start(plan, shutdown.clone()).await.unwrap();
         let (router, address) = (node.router.clone(), node.clients[0]);
+        let components = node.components.clone();
         let http = node.http.iter().map(|served| served.address).collect();
         #[expect(clippy::disallowed_methods, reason = "outlives the node's own tasks")]
         let running = tokio::spawn(node.run());
@@ -97,6 +101,7 @@ impl TestNode {
             router,
             address,
             http,
+            components,
             shutdown,
             running,
             dir,
@@ -149,6 +154,24 @@ impl TestNode {
     }
 }
 
+/// What connections of a test's listener get.
+pub(crate) fn listener_settings() -> ListenerSettings {
+    ListenerSettings {
+        tls_mode: TlsMode::None,
+        tls: None,
+        tls_at_balancer: false,
+        proxy_protocol: None,
+        state_timeout: WAIT_MAX,
+        stanza_bytes_max: 65_536,
+        access: "all".into(),
+        allowed_methods: None,
+        shaper_rate: None,
+        backwards_compatible_session: true,
+        bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
+        connections_max: 1_000,
+    }
+}
+
 pub(crate) fn plan(dir: &TempDir) -> NodePlan {
     NodePlan {
         storage: Options::new(Place::Memory),
@@ -156,22 +179,10 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
         listeners: vec![ListenerPlan {
             address: "127.0.0.1:0".parse().unwrap(),
             options: ListenOptions::default(),
-            settings: ListenerSettings {
-                tls_mode: TlsMode::None,
-                tls: None,
-                tls_at_balancer: false,
-                proxy_protocol: None,
-                state_timeout: WAIT_MAX,
-                stanza_bytes_max: 65_536,
-                access: "all".into(),
-                allowed_methods: None,
-                shaper_rate: None,
-                backwards_compatible_session: true,
-                bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
-                connections_max: 1_000,
-            },
+            settings: listener_settings(),
         }],
         http: Vec::new(),
+        components: Vec::new(),
         hosts: vec![host_plan()],
         default_domain: DOMAIN.into(),
         language: "en".into(),
@@ -485,6 +496,12 @@ impl Client {
             }
         })
         .await;
+    }
+
+    /// Lets the kernel keep hardly anything for it that it has not read.
+    pub(crate) fn keep_little_unread(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_recv_buffer_size(4_096).unwrap();
     }
 
     /// Ends the connection with a reset, as a network that is gone would.

@@ -1,12 +1,16 @@
 //! Clients of others against our node. Slow, so they run with `RUN_SLOW_TESTS=1`. `INTEROP_PYTHON` names a Python that
 //! has what `tests/interop/requirements.txt` lists, `DEBIAN_PYTHON` one that has Debian's packages; Profanity is taken
 //! from the path. `cargo xtask test` sees to all of that.
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
+use std::time::Duration;
 
 use tests::client::{Account, Security};
 use tests::scenario::PASSWORD;
-use tests::target::{DOMAIN, Setup, Target};
+use tests::target::{DOMAIN, Directory, Setup, Target, free_address};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::peer;
 
@@ -26,6 +30,80 @@ async fn interop_nbxmpp_chats_and_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_slixmpp_component_answers_and_reconnects() {
+    let config = format!(
+        "[[listen.component]]\nport = 0\nip_address = \"127.0.0.1\"\npassword = \"{PASSWORD}\"\n\
+         conflict_behaviour = \"kick_old\"\n"
+    );
+    run_script_on("INTEROP_PYTHON", "slixmpp_component.py", config).await;
+}
+
+/// A balancer of Debian in front of the node: it announces clients in both versions of the PROXY protocol, and checks
+/// the port. Past it nobody gets in.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_haproxy_announces_clients() {
+    for word in ["send-proxy", "send-proxy-v2 proxy-v2-options crc32c"] {
+        let Some(target) = start_for_script(String::new(), "proxy_protocol = true").await else {
+            return;
+        };
+        let balancer = Balancer::start(target.address(Security::StartTls), word).await;
+        let ports = Ports {
+            starttls: balancer.address,
+            tls: target.address(Security::DirectTls),
+        };
+        run_python("INTEROP_PYTHON", "slixmpp_chat.py", &target, ports).await;
+        let mut direct = TcpStream::connect(ports.tls).await.unwrap();
+        direct.write_all(b"\x16\x03\x01").await.unwrap();
+        let got = direct.read(&mut [0; 16]).await.unwrap_or(0);
+        assert_eq!(got, 0, "a client that is not announced gets nothing");
+        target.stop().await.unwrap();
+    }
+}
+
+/// HAProxy in the foreground. Killed when dropped.
+struct Balancer {
+    child: Child,
+    address: SocketAddr,
+    _directory: Directory,
+}
+
+impl Balancer {
+    /// Starts it and waits until it has its port.
+    async fn start(node: SocketAddr, word: &str) -> Self {
+        let directory = Directory::new().unwrap();
+        let address = free_address().unwrap();
+        let config = directory.path.join("haproxy.cfg");
+        let text = format!(
+            "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 60s\n  timeout server 60s\n\
+             listen xmpp\n  bind {address}\n  server node {node} check inter 50ms {word}\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        let mut command = Command::new("haproxy");
+        let child = command.arg("-db").arg("-f").arg(config).spawn().unwrap();
+        let balancer = Self {
+            child,
+            address,
+            _directory: directory,
+        };
+        let open = async {
+            while TcpStream::connect(address).await.is_err() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let open = tokio::time::timeout(Duration::from_secs(20), open).await;
+        open.expect("the balancer starts");
+        balancer
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interop_scramp_logs_in_with_channel_binding() {
     run_script("INTEROP_PYTHON", "channel_binding.py").await;
 }
@@ -33,10 +111,24 @@ async fn interop_scramp_logs_in_with_channel_binding() {
 /// Runs a script with the accounts romeo and juliet on a server of its own. `interpreter` is the variable that names
 /// what runs it.
 async fn run_script(interpreter: &str, script: &str) {
-    if std::env::var_os("RUN_SLOW_TESTS").is_none() {
-        return;
+    run_script_on(interpreter, script, String::new()).await;
+}
+
+/// The same on a server with more in its configuration.
+async fn run_script_on(interpreter: &str, script: &str, config: String) {
+    if let Some(target) = start_for_script(config, "").await {
+        let ports = Ports {
+            starttls: target.address(Security::StartTls),
+            tls: target.address(Security::DirectTls),
+        };
+        run_python(interpreter, script, &target, ports).await;
+        target.stop().await.unwrap();
     }
-    let python = std::env::var_os(interpreter).unwrap_or_else(|| "python3".into());
+}
+
+/// A server with the accounts romeo and juliet, if slow tests are to run.
+async fn start_for_script(config: String, listener: &str) -> Option<Target> {
+    std::env::var_os("RUN_SLOW_TESTS")?;
     let accounts = ["romeo", "juliet"].map(|local| Account {
         local: local.to_owned(),
         domain: DOMAIN.to_owned(),
@@ -44,13 +136,21 @@ async fn run_script(interpreter: &str, script: &str) {
     });
     let setup = Setup {
         accounts: accounts.to_vec(),
-        ..Setup::default()
+        config,
+        listener: listener.to_owned(),
     };
-    let target = Target::start(peer(), setup).await.unwrap();
-    let (address, tls_address) = (
-        target.address(Security::StartTls),
-        target.address(Security::DirectTls),
-    );
+    Some(Target::start(peer(), setup).await.unwrap())
+}
+
+/// Where the clients of a script connect.
+#[derive(Clone, Copy)]
+struct Ports {
+    starttls: SocketAddr,
+    tls: SocketAddr,
+}
+
+async fn run_python(interpreter: &str, script: &str, target: &Target, ports: Ports) {
+    let python = std::env::var_os(interpreter).unwrap_or_else(|| "python3".into());
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("interop")
         .join(script);
@@ -59,17 +159,19 @@ async fn run_script(interpreter: &str, script: &str) {
         // No byte code beside the sources.
         .arg("-B")
         .arg(path)
-        .args(["--host", &address.ip().to_string()])
-        .args(["--port", &address.port().to_string()])
-        .args(["--tls-port", &tls_address.port().to_string()])
+        .args(["--host", &ports.starttls.ip().to_string()])
+        .args(["--port", &ports.starttls.port().to_string()])
+        .args(["--tls-port", &ports.tls.port().to_string()])
         .args(["--domain", DOMAIN, "--password", PASSWORD])
         .arg("--certificate")
         .arg(target.certificate());
+    if let Some(component) = target.component() {
+        command.args(["--component-port", &component.port().to_string()]);
+    }
     let output = tokio::task::spawn_blocking(move || command.output())
         .await
         .unwrap()
         .unwrap();
-    target.stop().await.unwrap();
     assert!(
         output.status.success(),
         "{script}: {}\n{}{}",

@@ -3,8 +3,9 @@
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -27,6 +28,19 @@ impl Socket {
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
         Ok(Self { stream })
+    }
+
+    /// Lets the kernel find out whether a silent peer is still there: it is asked after [`KEEP_ALIVE_AFTER`], and given up
+    /// after [`KEEP_ALIVE_PROBES`] questions without an answer, one each [`KEEP_ALIVE_INTERVAL`].
+    ///
+    /// # Errors
+    /// If the kernel refuses an option.
+    pub fn keep_alive(&self) -> io::Result<()> {
+        let options = TcpKeepalive::new()
+            .with_time(KEEP_ALIVE_AFTER)
+            .with_interval(KEEP_ALIVE_INTERVAL)
+            .with_retries(KEEP_ALIVE_PROBES);
+        SockRef::from(&self.stream).set_tcp_keepalive(&options)
     }
 
     /// Waits until there may be something to read, the end of the stream included.
@@ -91,6 +105,13 @@ impl Socket {
 /// with it 32 kB; throughput is the same.
 pub const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;
 
+/// Silence after which a peer is asked, see [`Socket::keep_alive`].
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Time between two questions.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Questions without an answer.
+pub const KEEP_ALIVE_PROBES: u32 = 4;
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -130,6 +151,17 @@ mod tests {
             NOT_SENT_BYTES_MAX
         );
         assert_eq!(socket.local_addr().unwrap(), client.peer_addr().unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_asked_by_the_kernel() {
+        let (socket, _client) = connected().await;
+        assert!(!SockRef::from(&socket.stream).keepalive().unwrap());
+        socket.keep_alive().unwrap();
+        let kernel = SockRef::from(&socket.stream);
+        assert!(kernel.keepalive().unwrap());
+        assert_eq!(kernel.tcp_keepalive_time().unwrap(), KEEP_ALIVE_AFTER);
+        assert_eq!(kernel.tcp_keepalive_retries().unwrap(), KEEP_ALIVE_PROBES);
     }
 
     #[tokio::test]

@@ -168,6 +168,7 @@ const DEBIAN: &[(&[&str], &[&str])] = &[
         &["python3", "python3-venv"],
     ),
     (&["profanity", "--version"], &["profanity"]),
+    (&["haproxy", "-v"], &["haproxy"]),
     // Gajim's library.
     (
         &[DEBIAN_PYTHON, "-c", "import nbxmpp.client"],

@@ -2,6 +2,7 @@
 //!
 //! What a domain and an account can do, as the modules announced it when they started; so this one starts last. An
 //! account answers its owner alone: to others it is as silent as one that does not exist.
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protocol::{Element, StanzaCondition, StanzaError, StanzaType, ns};
@@ -33,7 +34,7 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
         account: info(("account", "registered"), &start.features(Target::Account)),
     });
     let items = Arc::new(Items {
-        server: server_items(&config),
+        extra_domains: config.extra_domains.clone(),
     });
     for target in [Target::Server, Target::Account] {
         start.iq(("query", ns::DISCO_INFO), target, &info)?;
@@ -91,9 +92,14 @@ fn contact_form(contacts: &[&ServerInfo]) -> Element {
     form
 }
 
-fn server_items(config: &Config) -> Element {
+/// The configured domains, and the components below the one that is asked, as they are now.
+fn server_items(extra_domains: &[String], route: &Route, asked: &str) -> Element {
+    let components = route.router.components_below(asked);
+    let components = components.iter().map(|component| &*component.domain);
+    let extra_domains = extra_domains.iter().map(String::as_str);
+    let known: BTreeSet<&str> = extra_domains.clone().collect();
     let mut query = Element::new("query", ns::DISCO_ITEMS);
-    for domain in &config.extra_domains {
+    for domain in extra_domains.chain(components.filter(|domain| !known.contains(domain))) {
         query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", domain));
     }
     query
@@ -116,13 +122,13 @@ impl HandleIq for Info {
 }
 
 struct Items {
-    server: Element,
+    extra_domains: Vec<String>,
 }
 
 impl HandleIq for Items {
-    async fn answer(&self, _route: &mut Route, request: &IqRequest) -> Answer {
+    async fn answer(&self, route: &mut Route, request: &IqRequest) -> Answer {
         Ok(Some(match asked(request)? {
-            Target::Server => self.server.clone(),
+            Target::Server => server_items(&self.extra_domains, route, request.to.domain()),
             Target::Account => Element::new("query", ns::DISCO_ITEMS),
         }))
     }
