@@ -57,9 +57,42 @@ pub fn load<T>(path: &Path, catalogue: &Catalogue) -> Result<T, Findings>
 where
     T: DeserializeOwned + JsonSchema + Check,
 {
+    review(path, catalogue, |_, _| {}).outcome
+}
+
+/// Reads the configuration file at `path` as [`load`] does, and what stops no start too. `rules` are run after those of
+/// the configuration itself: for what depends on the machine.
+pub fn review<T>(
+    path: &Path,
+    catalogue: &Catalogue,
+    rules: impl FnOnce(&T, &mut Checks<'_>),
+) -> Review<T>
+where
+    T: DeserializeOwned + JsonSchema + Check,
+{
     let name = path.display().to_string();
-    let file = read(path).map_err(|finding| Findings::new(&name, vec![finding]))?;
-    interpret_text(&file.text, &name, catalogue, Some(file.mode))
+    match read(path) {
+        Ok(file) => interpret_text(&file.text, &name, catalogue, Some(file.mode), rules),
+        Err(finding) => Review::refused(&name, vec![finding]),
+    }
+}
+
+/// What there is to say of a file.
+#[derive(Debug)]
+pub struct Review<T> {
+    /// The configuration, or why there is none.
+    pub outcome: Result<T, Findings>,
+    /// What stops no start and should be mended; may be empty.
+    pub warnings: Findings,
+}
+
+impl<T> Review<T> {
+    fn refused(file_name: &str, findings: Vec<Finding>) -> Self {
+        Self {
+            outcome: Err(Findings::new(file_name, findings)),
+            warnings: Findings::new(file_name, Vec::new()),
+        }
+    }
 }
 
 /// Reads a configuration from `text`; `file_name` is what the findings call it.
@@ -70,7 +103,7 @@ pub fn parse<T>(text: &str, file_name: &str, catalogue: &Catalogue) -> Result<T,
 where
     T: DeserializeOwned + JsonSchema + Check,
 {
-    interpret_text(text, file_name, catalogue, None)
+    interpret_text(text, file_name, catalogue, None, |_, _| {}).outcome
 }
 
 struct ReadFile {
@@ -111,22 +144,20 @@ fn interpret_text<T>(
     file_name: &str,
     catalogue: &Catalogue,
     mode: Option<u32>,
-) -> Result<T, Findings>
+    rules: impl FnOnce(&T, &mut Checks<'_>),
+) -> Review<T>
 where
     T: DeserializeOwned + JsonSchema + Check,
 {
     if text.len() > CONFIG_BYTES_MAX {
         let message = format!("is longer than {CONFIG_BYTES_MAX} bytes");
-        return Err(Findings::new(
-            file_name,
-            vec![Finding::in_file(message, "")],
-        ));
+        return Review::refused(file_name, vec![Finding::in_file(message, "")]);
     }
     let source = Source::new(text);
     if let Some(span) = depth::too_deep(text) {
         let message = format!("nested deeper than {CONFIG_DEPTH_MAX}");
         let finding = Finding::at(&source, span, message, "");
-        return Err(Findings::new(file_name, vec![finding]));
+        return Review::refused(file_name, vec![finding]);
     }
     let schema = schemars::schema_for!(T);
     let (document, errors) = DeTable::parse_recoverable(text);
@@ -156,11 +187,15 @@ where
     let config = if is_cut {
         None
     } else {
-        interpret::<T>(&source, &document, mode.is_some(), &mut found)
+        interpret::<T>(&source, &document, mode.is_some(), rules, &mut found)
     };
-    match config {
+    let outcome = match config {
         Some(config) if found.findings.is_empty() => Ok(config),
         _ => Err(Findings::new(file_name, found.findings)),
+    };
+    Review {
+        outcome,
+        warnings: Findings::new(file_name, found.warnings),
     }
 }
 
@@ -189,6 +224,7 @@ fn interpret<T>(
     source: &Source<'_>,
     document: &Spanned<DeTable<'_>>,
     looks_at_files: bool,
+    rules: impl FnOnce(&T, &mut Checks<'_>),
     found: &mut Found,
 ) -> Option<T>
 where
@@ -217,9 +253,12 @@ where
         scope: OptionPath::default(),
         looks_at_files,
         findings: Vec::new(),
+        warnings: Vec::new(),
     };
     config.check(&mut checks);
+    rules(&config, &mut checks);
     found.findings.append(&mut checks.findings);
+    found.warnings.append(&mut checks.warnings);
     Some(config)
 }
 

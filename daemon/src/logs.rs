@@ -17,8 +17,10 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt, reload};
 
+mod journal;
 mod queue;
 
+use journal::Output;
 use queue::Queue;
 pub use queue::{QUEUED_BYTES_MAX, QUEUED_LINES_MAX};
 
@@ -104,14 +106,18 @@ pub enum Format {
 
 /// Sends all logs of the process to standard error from here on, panics too.
 ///
+/// Where standard error is the journal of systemd, each line begins with its priority, which the journal takes off, and
+/// text has no time: the journal has a better one.
+///
 /// Keep the answer until the process ends: dropping it writes out what is queued.
 ///
 /// # Errors
 /// The process has logs already, or the thread that writes cannot be started.
 pub fn init(level: Level, format: Format) -> Result<Logs, InitError> {
+    let output = journal::output_of_stderr();
     let (queue, writer) =
-        Queue::start(format, Box::new(io::stderr())).map_err(InitError::Thread)?;
-    let (layer, filter) = layer::<Registry, _>(level, format, queue.clone());
+        Queue::start(format, output, Box::new(io::stderr())).map_err(InitError::Thread)?;
+    let (layer, filter) = layer::<Registry, _>(level, format, output, queue.clone());
     tracing_subscriber::registry()
         .with(layer)
         .try_init()
@@ -123,6 +129,14 @@ pub fn init(level: Level, format: Format) -> Result<Logs, InitError> {
         queue,
         _writer: writer,
     })
+}
+
+/// Writes a text to standard error that is no event: why the process ends. As an error, where that is the journal.
+/// Whether it could be written does not matter any more.
+pub fn last_words(text: &str) {
+    let prefix = journal::output_of_stderr().prefix(tracing::Level::ERROR);
+    let lines = queue::prefixed(prefix, format!("{}\n", text.trim_end()).as_bytes());
+    let _unwritten = io::Write::write_all(&mut io::stderr(), &lines);
 }
 
 /// Why [`init`] failed.
@@ -159,16 +173,22 @@ impl Logs {
 type FilterHandle<S> = reload::Handle<Targets, S>;
 
 /// The layer that writes events that pass the level, and the handle to change the level.
-fn layer<S, W>(level: Level, format: Format, writer: W) -> (impl Layer<S>, FilterHandle<S>)
+fn layer<S, W>(
+    level: Level,
+    format: Format,
+    output: Output,
+    writer: W,
+) -> (impl Layer<S>, FilterHandle<S>)
 where
     S: Subscriber + for<'span> LookupSpan<'span>,
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(level.targets());
     let lines = fmt::layer().with_ansi(false).with_writer(writer);
-    let lines: Box<dyn Layer<S> + Send + Sync> = match format {
-        Format::Text => lines.boxed(),
-        Format::Json => lines.json().flatten_event(true).boxed(),
+    let lines: Box<dyn Layer<S> + Send + Sync> = match (format, output) {
+        (Format::Text, Output::Stream) => lines.boxed(),
+        (Format::Text, Output::Journal) => lines.without_time().boxed(),
+        (Format::Json, _) => lines.json().flatten_event(true).boxed(),
     };
     (lines.with_filter(filter), handle)
 }
@@ -228,7 +248,8 @@ mod tests {
         let told = |level: Level| {
             let captured = Captured::default();
             let lines = captured.clone();
-            let (layer, _handle) = layer::<Registry, _>(level, Format::Text, move || lines.clone());
+            let (layer, _handle) =
+                layer::<Registry, _>(level, Format::Text, Output::Stream, move || lines.clone());
             let subscriber = tracing_subscriber::registry().with(layer);
             tracing::subscriber::with_default(subscriber, || {
                 info!(target: LIFECYCLE, "l");
@@ -251,7 +272,9 @@ mod tests {
     fn each_word_of_mongooseim_is_a_level() {
         let captured = Captured::default();
         let writer = captured.clone();
-        let (layer, handle) = layer(Level::None, Format::Text, move || writer.clone());
+        let (layer, handle) = layer(Level::None, Format::Text, Output::Stream, move || {
+            writer.clone()
+        });
         let _guard = tracing_subscriber::registry().with(layer).set_default();
         let rows = [
             ("none", ""),
@@ -277,7 +300,9 @@ mod tests {
     fn libraries_are_heard_from_warnings_on() {
         let captured = Captured::default();
         let writer = captured.clone();
-        let (layer, handle) = layer(Level::Debug, Format::Text, move || writer.clone());
+        let (layer, handle) = layer(Level::Debug, Format::Text, Output::Stream, move || {
+            writer.clone()
+        });
         let _guard = tracing_subscriber::registry().with(layer).set_default();
         info!(target: "sqlx::query", "i");
         warn!(target: "sqlx::query", "w");
@@ -294,7 +319,9 @@ mod tests {
     fn json_is_one_object_per_line_with_the_fields_at_its_top() {
         let captured = Captured::default();
         let writer = captured.clone();
-        let (layer, _handle) = layer(Level::Info, Format::Json, move || writer.clone());
+        let (layer, _handle) = layer(Level::Info, Format::Json, Output::Stream, move || {
+            writer.clone()
+        });
         let _guard = tracing_subscriber::registry().with(layer).set_default();
         info!(sessions = 3, "drain\nbegins");
         let text = captured.take();

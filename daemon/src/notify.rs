@@ -20,6 +20,19 @@ pub fn notify_ready() {
     notify("READY=1");
 }
 
+/// We read our files again; [`notify_ready`] says that it is done. The time tells the service manager which of two
+/// requests this answers.
+pub fn notify_reloading() {
+    notify(&reloading(rustix::time::clock_gettime(
+        rustix::time::ClockId::Monotonic,
+    )));
+}
+
+fn reloading(now: rustix::time::Timespec) -> String {
+    let microseconds = now.tv_sec.saturating_mul(1_000_000) + now.tv_nsec / 1_000;
+    format!("RELOADING=1\nMONOTONIC_USEC={microseconds}")
+}
+
 /// We are on our way out.
 pub fn notify_stopping() {
     notify("STOPPING=1");
@@ -32,6 +45,69 @@ pub fn notify_status(status: &str) {
         .map(|char| if char.is_control() { ' ' } else { char })
         .collect();
     notify(&format!("STATUS={line}"));
+}
+
+/// Tells the service manager each `every` what `status` says, until `shutdown` begins: from then on others speak.
+/// `false` if there is no service manager.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn statuses(
+    shutdown: &Shutdown,
+    every: Duration,
+    status: impl Fn() -> String + Send + 'static,
+) -> bool {
+    if !is_asked_for() {
+        return false;
+    }
+    let shutdown = shutdown.clone();
+    untracked(async move {
+        let mut ticks = tokio::time::interval(every);
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.cancelled() => break,
+                _ = ticks.tick() => notify_status(&status()),
+            }
+        }
+    });
+    true
+}
+
+/// Asks the service manager for more time than the unit's `TimeoutStartSec=` or `TimeoutStopSec=` as long as `until` has
+/// not ended, [`EXTENSION`] at a time: who stops asking is cut that much later. Nothing without a service manager.
+///
+/// The requests come from a task of the runtime, so a runtime that is stuck gets no more time.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+pub fn extend_timeouts(until: impl Future<Output = ()> + Send + 'static) {
+    if is_asked_for() {
+        untracked(extend(until, || {
+            notify(&format!("EXTEND_TIMEOUT_USEC={}", EXTENSION.as_micros()));
+        }));
+    }
+}
+
+/// So much time is asked for at once, three times as often as it would run out.
+pub const EXTENSION: Duration = Duration::from_secs(15);
+
+async fn extend(until: impl Future<Output = ()>, ask: impl Fn()) {
+    let mut until = std::pin::pin!(until);
+    let mut ticks = tokio::time::interval(EXTENSION / 3);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut until => break,
+            _ = ticks.tick() => ask(),
+        }
+    }
+}
+
+/// Runs something that a drain does not wait for.
+fn untracked(work: impl Future<Output = ()> + Send + 'static) {
+    #[expect(clippy::disallowed_methods, reason = "must not be waited for")]
+    tokio::spawn(work);
 }
 
 /// Starts the signs of life that the unit's `WatchdogSec=` asks for, at half its interval, until a drain of
@@ -50,10 +126,7 @@ pub fn watchdog(shutdown: &Shutdown) -> bool {
         return false;
     };
     let shutdown = shutdown.clone();
-    let beats = async move { beat(interval, &shutdown, || notify("WATCHDOG=1")).await };
-    // Not among the tasks: a drain waits for those.
-    #[expect(clippy::disallowed_methods, reason = "must not be waited for")]
-    tokio::spawn(beats);
+    untracked(async move { beat(interval, &shutdown, || notify("WATCHDOG=1")).await });
     true
 }
 
@@ -76,13 +149,21 @@ fn watchdog_interval(microseconds: Option<u64>, pid: Option<u64>, own: u32) -> O
         .map(Duration::from_micros)
 }
 
-fn notify(message: &str) {
+fn is_asked_for() -> bool {
+    socket_name().is_some()
+}
+
+fn socket_name() -> Option<String> {
     #[expect(
         clippy::disallowed_methods,
         reason = "set by the service manager, not by a person"
     )]
-    let socket = env::var("NOTIFY_SOCKET");
-    let Ok(socket) = socket else { return };
+    let name = env::var("NOTIFY_SOCKET");
+    name.ok()
+}
+
+fn notify(message: &str) {
+    let Some(socket) = socket_name() else { return };
     if let Err(error) = send(socket.as_bytes(), message) {
         debug!(%error, "service manager not told");
     }
@@ -142,6 +223,24 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("none");
         assert!(send(path.as_os_str().as_bytes(), "READY=1").is_err());
+    }
+
+    #[test]
+    fn a_reload_says_when_it_began() {
+        let at = rustix::time::Timespec {
+            tv_sec: 12,
+            tv_nsec: 345_678_901,
+        };
+        assert_eq!(reloading(at), "RELOADING=1\nMONOTONIC_USEC=12345678");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn more_time_is_asked_for_until_the_end() {
+        let asked = std::cell::Cell::new(0);
+        let end = tokio::time::sleep(EXTENSION * 2 - Duration::from_secs(1));
+        extend(end, || asked.set(asked.get() + 1)).await;
+        // One at once, and one with each third of the time that was asked for.
+        assert_eq!(asked.get(), 6);
     }
 
     #[tokio::test(start_paused = true)]

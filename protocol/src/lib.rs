@@ -4,6 +4,8 @@
 //! the router carries.
 #![deny(missing_docs)]
 
+pub mod bosh;
+pub mod caps;
 pub mod component;
 pub mod element;
 pub mod error;

@@ -37,6 +37,10 @@ pub const ERRORS: &str = "urn:xmpp:errors";
 pub const MUC_USER: &str = "http://jabber.org/protocol/muc#user";
 /// XEP-0203 Delayed Delivery.
 pub const DELAY: &str = "urn:xmpp:delay";
+/// XEP-0124 BOSH: the wrapper of requests and responses.
+pub const HTTP_BIND: &str = "http://jabber.org/protocol/httpbind";
+/// XEP-0206 XMPP Over BOSH: attributes of the wrapper.
+pub const XMPP_BOSH: &str = "urn:xmpp:xbosh";
 /// XEP-0199 XMPP Ping.
 pub const PING: &str = "urn:xmpp:ping";
 /// XEP-0092 Software Version.
@@ -45,12 +49,28 @@ pub const VERSION: &str = "jabber:iq:version";
 pub const TIME: &str = "urn:xmpp:time";
 /// XEP-0049 Private XML Storage.
 pub const PRIVATE: &str = "jabber:iq:private";
+/// XEP-0077 In-Band Registration.
+pub const REGISTER: &str = "jabber:iq:register";
+/// XEP-0077 In-Band Registration: the feature before login.
+pub const REGISTER_FEATURE: &str = "http://jabber.org/features/iq-register";
+/// XEP-0016 Privacy Lists.
+pub const PRIVACY: &str = "jabber:iq:privacy";
+/// XEP-0191 Blocking Command.
+pub const BLOCKING: &str = "urn:xmpp:blocking";
+/// XEP-0191 Blocking Command: the application condition of what is not sent to somebody who is blocked.
+pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
 /// XEP-0012 Last Activity.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0030 Service Discovery: who it is and what it can do.
 pub const DISCO_INFO: &str = "http://jabber.org/protocol/disco#info";
 /// XEP-0030 Service Discovery: what is there.
 pub const DISCO_ITEMS: &str = "http://jabber.org/protocol/disco#items";
+/// XEP-0115 Entity Capabilities.
+pub const CAPS: &str = "http://jabber.org/protocol/caps";
+/// XEP-0390 Entity Capabilities 2.0.
+pub const CAPS_2: &str = "urn:xmpp:caps";
+/// XEP-0300 Cryptographic Hashes.
+pub const HASHES: &str = "urn:xmpp:hashes:2";
 /// XEP-0004 Data Forms.
 pub const FORM: &str = "jabber:x:data";
 /// XEP-0157 Contact Addresses: the type of the form.

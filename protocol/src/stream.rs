@@ -56,6 +56,19 @@ pub fn write_client_header(out: &mut Vec<u8>, from: Option<&str>, to: &str, lang
     write_header(out, ns::CLIENT, attributes, &[VERSION, ("xml:lang", lang)]);
 }
 
+/// Appends the header of a client's stream whose client is spoken for: what it said, with the version that it said.
+pub fn write_wrapped_header(
+    out: &mut Vec<u8>,
+    from: Option<&str>,
+    to: &str,
+    lang: Option<&str>,
+    version: &str,
+) {
+    let attributes = [("from", from), ("to", Some(to)), ("id", None)];
+    let more = [("version", Some(version)), ("xml:lang", lang)];
+    write_header(out, ns::CLIENT, attributes, &more);
+}
+
 /// Appends the XML declaration and the `<stream:stream …>` that answers an external component (XEP-0114 section 3): it
 /// has no version, so that nobody waits for features. If `from`, the component's own address, is empty, the attribute
 /// is left out.

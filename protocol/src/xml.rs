@@ -22,13 +22,16 @@ mod server_owned;
 #[allow(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 mod tests;
 mod tree;
+mod wrapper;
 
 pub use characters::{Place, escape, is_writable};
 pub use frame::{Frame, Refused, Stamp};
 
 pub(crate) use characters::{Sink, attribute_value, escape_to, escaped};
+pub(crate) use context::is_language;
 pub(crate) use pass::{Outside, Span};
 pub(crate) use tree::build;
+pub(crate) use wrapper::read_wrapper;
 
 use characters::is_space;
 use context::Context;
@@ -490,9 +493,11 @@ impl StreamReader {
             },
             State::Prolog => Level::Prolog {
                 allows_declaration: false,
+                allows_empty: false,
             },
             _ => Level::Prolog {
                 allows_declaration: true,
+                allows_empty: false,
             },
         }
     }

@@ -14,6 +14,7 @@ use crate::storage::accounts::{AccountStore, Credentials};
 pub mod config;
 pub mod hashing;
 pub mod mechanisms;
+pub mod registration;
 pub mod throttle;
 
 use hashing::{Hashing, Overloaded};
@@ -225,11 +226,12 @@ impl Auth {
             }
         }
         let name = account.local().unwrap_or_default();
+        let mut stored_text = None;
         let details = match self.store.credentials(name, account.domain()).await? {
             Some(Credentials {
                 password: _,
                 pass_details: Some(details),
-            }) => PassDetails::parse(&details).ok(),
+            }) => PassDetails::parse(stored_text.insert(details)).ok(),
             Some(Credentials {
                 password: stored,
                 pass_details: None,
@@ -241,16 +243,43 @@ impl Auth {
             }
             None => None,
         };
+        let Settings {
+            hashes, iterations, ..
+        } = &self.settings;
         // An unknown user costs the same as a wrong password.
         let details = details.unwrap_or_else(|| {
-            let Settings {
-                hashes, iterations, ..
-            } = &self.settings;
             PassDetails::invented(&self.secret, account.as_str(), hashes, *iterations)
         });
+        let is_strong = details.is_as_strong_as(hashes, *iterations);
         let password = password.to_owned();
-        let verify = move || details.verify_password(&password);
-        Ok(self.hashing.run(verify).await?)
+        let verify = move || {
+            let form = details.matching_form(&password);
+            form.map(std::borrow::Cow::into_owned)
+        };
+        let form = self.hashing.run(verify).await?;
+        if let (Some(form), Some(stored_text), false) = (&form, stored_text, is_strong) {
+            Box::pin(self.strengthen(account, form.clone(), stored_text)).await;
+        }
+        Ok(form.is_some())
+    }
+
+    /// XEP-0438: keys that were made by fewer iterations, or not for all hashes, are made anew when their password is
+    /// told. Whatever goes wrong goes wrong again at the next login.
+    async fn strengthen(&self, account: &BareJid, password: String, weak: String) {
+        let Settings {
+            hashes, iterations, ..
+        } = self.settings.clone();
+        let salt = random_salt();
+        let derive = move || PassDetails::derive(&password, &hashes, iterations, &salt).to_string();
+        let Ok(details) = self.hashing.run(derive).await else {
+            return;
+        };
+        let name = account.local().unwrap_or_default();
+        let domain = account.domain();
+        let replaced = self.store.replace_details(name, domain, &weak, &details);
+        if let Err(error) = replaced.await {
+            tracing::warn!(%error, "keys could not be made anew");
+        }
     }
 
     /// What modules may ask about accounts.
@@ -308,9 +337,14 @@ impl Auth {
             .await?)
     }
 
+    /// Whether there can be accounts at all.
+    pub fn keeps_accounts(&self) -> bool {
+        self.settings.methods.contains(&Method::Stored)
+    }
+
     /// What is stored of a new password.
     pub async fn new_details(&self, password: &str) -> Result<String, RegisterError> {
-        if !self.settings.methods.contains(&Method::Stored) {
+        if !self.keeps_accounts() {
             return Err(RegisterError::NotStored);
         }
         let password = protocol::jid::prepare_password(password).ok_or(RegisterError::Password)?;
@@ -364,4 +398,65 @@ fn dummy_delay(base_ms: u64, variance_ms: u64) -> Duration {
     let _ = getrandom::fill(&mut random);
     let more = u64::from_le_bytes(random) % variance_ms.saturating_add(1);
     Duration::from_millis(base_ms.saturating_add(more).min(DUMMY_DELAY_MS_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Db, Options, Place};
+
+    const WEAK: u32 = 2;
+    const STRONG: u32 = 3;
+
+    async fn auth(db: &Db, hashes: &[ScramHash], iterations: u32) -> Auth {
+        let settings = Settings {
+            methods: vec![Method::Stored],
+            mechanisms: vec![Mechanism::Plain],
+            hashes: hashes.to_vec(),
+            iterations,
+            users_max: None,
+        };
+        let hashing = Arc::new(Hashing::new(1));
+        Auth::new(
+            settings,
+            AccountStore::new(db.clone()),
+            Arc::new([0; 32]),
+            hashing,
+        )
+    }
+
+    async fn details(auth: &Auth) -> PassDetails {
+        let credentials = auth.store().credentials("romeo", "localhost").await;
+        let details = credentials.unwrap().unwrap().pass_details.unwrap();
+        PassDetails::parse(&details).unwrap()
+    }
+
+    /// XEP-0438.
+    #[tokio::test]
+    async fn weak_keys_are_made_anew_when_the_password_is_told() {
+        let db = Db::open(Options::new(Place::Memory)).await.unwrap();
+        db.migrate().await.unwrap();
+        let romeo = BareJid::parse("romeo@localhost").unwrap();
+        let weak = auth(&db, &[ScramHash::Sha1], WEAK).await;
+        weak.register(&romeo, "secret").await.unwrap();
+        let before = details(&weak).await.to_string();
+
+        let hashes = [ScramHash::Sha1, ScramHash::Sha256];
+        let strong = auth(&db, &hashes, STRONG).await;
+        assert!(!strong.check_password(&romeo, "wrong").await.unwrap());
+        assert_eq!(details(&strong).await.to_string(), before);
+        assert!(strong.check_password(&romeo, "secret").await.unwrap());
+        let after = details(&strong).await;
+        assert!(after.is_as_strong_as(&hashes, STRONG));
+        assert!(strong.check_password(&romeo, "secret").await.unwrap());
+        assert_eq!(
+            details(&strong).await.to_string(),
+            after.to_string(),
+            "once"
+        );
+        // Who asks for less takes what is there.
+        assert!(weak.check_password(&romeo, "secret").await.unwrap());
+        assert_eq!(details(&strong).await.to_string(), after.to_string());
+        assert!(!strong.check_password(&romeo, "wrong").await.unwrap());
+    }
 }

@@ -1,10 +1,9 @@
 //! The configuration file as a whole. Each part of it is a struct that lives beside the code it is for.
 
 use std::path::Path;
-use std::process::ExitCode;
 use std::time::Duration;
 
-use daemon::config::{Check, Checks, EXIT_CONFIG, Findings, Seconds};
+use daemon::config::{Check, Checks, Findings, Review, Seconds};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +11,7 @@ use crate::access::{AccessConfig, AclConfig, ShaperConfig, merge_access, merge_a
 use crate::auth::config::{Auth, Method};
 use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
-    C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
+    BoshHandler, C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
 };
 use crate::modules::{ModulesConfig, needs};
 use crate::services::Services;
@@ -133,6 +132,11 @@ impl Config {
         daemon::config::load(path, &CATALOGUE)
     }
 
+    /// Reads the file at `path` with what stops no start, and runs `rules` for what depends on the machine.
+    pub fn review(path: &Path, rules: impl FnOnce(&Self, &mut Checks<'_>)) -> Review<Self> {
+        daemon::config::review(path, &CATALOGUE, rules)
+    }
+
     /// Reads a configuration from `text`; `file_name` is what the findings call it. Files that it names are
     /// not looked at.
     ///
@@ -160,6 +164,12 @@ impl Config {
             host: "_".into(),
             path: "/metrics".into(),
         }];
+        let mut web = HttpListener::new(5280);
+        web.ip_address = Some(LOOPBACK);
+        web.handlers.mongoose_bosh_handler = vec![BoshHandler {
+            host: "_".into(),
+            path: "/http-bind".into(),
+        }];
         Self {
             general: General {
                 hosts: vec!["localhost".into()],
@@ -168,7 +178,7 @@ impl Config {
             },
             listen: Listen {
                 c2s: vec![starttls, direct],
-                http: vec![metrics],
+                http: vec![web, metrics],
                 component: Vec::new(),
             },
             modules: ModulesConfig::zero(),
@@ -218,18 +228,6 @@ impl HostConfig {
     /// The host type, by whichever word it is given.
     pub fn name(&self) -> Option<&str> {
         self.host_type.as_deref().or(self.host.as_deref())
-    }
-}
-
-/// Reads the file at `path` and says what is wrong with it, for `meerkat --check-config`: the text, and 0 or
-/// `EX_CONFIG`.
-pub fn check_report(path: &Path) -> (String, ExitCode) {
-    match Config::load(path) {
-        Ok(_) => (
-            format!("{}: no findings\n", path.display()),
-            ExitCode::SUCCESS,
-        ),
-        Err(findings) => (findings.to_string(), ExitCode::from(EXIT_CONFIG)),
     }
 }
 
@@ -353,6 +351,18 @@ impl Config {
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
                 checks.finding(&format!("{path}.access"), message, hint);
+            }
+        }
+        let bosh = self.services.service_bosh.as_ref();
+        let host_types = bosh.and_then(|bosh| bosh.host_types.as_ref());
+        for (index, name) in host_types.into_iter().flatten().enumerate() {
+            let path = format!("services.service_bosh.host_types[{index}]");
+            if checks.is_sound(&path)
+                && checks.is_sound("general.hosts")
+                && !self.general.hosts.contains(name)
+            {
+                let message = format!("{name:?} is not one of `general.hosts`");
+                checks.finding(&path, message, "add it there");
             }
         }
     }

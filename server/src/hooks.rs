@@ -250,6 +250,32 @@ pub struct DeliverLocal {
     pub to: BareJid,
 }
 
+/// A session wants to send a stanza to somebody (XEP-0016). Asked of sessions that are not known to be
+/// [`Flag::Unrestricted`](crate::outlet::Flag::Unrestricted), and never about the own account or server.
+pub struct MaySend {
+    /// The session.
+    pub session: SessionRef,
+    /// The stanza, with its receiver.
+    pub stanza: Stanza,
+    /// Set by the module that has a list which says no.
+    pub refused: bool,
+}
+
+/// An account is about to get a stanza of somebody (XEP-0016). Asked if a session of it is not known to be
+/// [`Flag::Unrestricted`](crate::outlet::Flag::Unrestricted) or it has none, and never about the own account or server.
+pub struct MayReceive {
+    /// The stanza, with its sender.
+    pub stanza: Stanza,
+    /// The receiving account.
+    pub to: BareJid,
+    /// Nobody gets it.
+    pub refused: bool,
+    /// Sessions that do not get it.
+    pub withheld: Vec<SessionRef>,
+    /// It is not kept for later.
+    pub unkept: bool,
+}
+
 /// A message for an account that no session may take (RFC 6121 section 8.5.2.2).
 pub struct OfflineMessage {
     /// The message.
@@ -361,6 +387,8 @@ hooks! {   // the one list
     user_send_iq: UserSendIq, Session => Halt, "user_send_iq";
     deliver_local: DeliverLocal, Route => Halt, "deliver_local";
     account_presence: AccountPresence, Route => Halt, "account_presence";
+    may_send: MaySend, Route => Halt, "may_send";
+    may_receive: MayReceive, Route => Halt, "may_receive";
     offline_message: OfflineMessage, Route => Halt, "offline_message";
     may_see_presence: MaySeePresence, Route => Halt, "may_see_presence";
     session_opened: SessionOpened, Session => Nothing, "session_opened";

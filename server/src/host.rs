@@ -8,6 +8,7 @@ use protocol::Element;
 
 use crate::access::AccessRules;
 use crate::auth::Auth;
+use crate::auth::registration::Registration;
 use crate::hooks::Hooks;
 use crate::iq::IqTable;
 
@@ -33,6 +34,10 @@ pub struct Host {
     pub stream_management: Option<StreamManagement>,
     /// Stanzas that may be held back for an inactive client (XEP-0352), if clients may say that they are.
     pub held_max: Option<usize>,
+    /// How silent clients are asked for a sign of life, if sooner than by the node itself.
+    pub pings: Option<Pings>,
+    /// Who may make an account for themselves, if anybody may.
+    pub registration: Option<Arc<Registration>>,
     /// How long a new session waits for its predecessor of the same name to end.
     pub replaced_wait_timeout: Duration,
 }
@@ -72,6 +77,17 @@ impl Hosts {
         all.sort_by(|a, b| a.host_type.cmp(&b.host_type));
         all
     }
+}
+
+/// How silent clients are asked for a sign of life (`[modules.mod_ping]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pings {
+    /// Seconds of silence after which a client is asked.
+    pub interval_secs: u32,
+    /// Seconds it has to answer.
+    pub answer_secs: u32,
+    /// Whether the connection of who does not answer counts as lost then.
+    pub is_lost: bool,
 }
 
 /// Settings of stream management for one host (`[modules.mod_stream_management]`).

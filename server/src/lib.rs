@@ -13,7 +13,9 @@
 pub mod access;
 pub mod api;
 pub mod auth;
+pub mod bosh;
 pub mod c2s;
+pub mod check;
 pub mod cluster;
 pub mod component;
 pub mod config;

@@ -145,7 +145,13 @@ impl Accepted {
 
 /// One connection from accept to end.
 fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> ConnectionTask<OpenPlace> {
-    ConnectionTask::new(Box::pin(negotiated(accepted, router)), place)
+    let begun = async {
+        match accepted_connection(accepted, router).await {
+            Some(conn) => Box::pin(negotiated(conn)).await,
+            None => None,
+        }
+    };
+    ConnectionTask::new(Box::pin(begun), place)
 }
 
 /// The client's address: the connection's, or what a balancer announces where one has to. `None` if the connection is
@@ -169,8 +175,8 @@ pub(crate) async fn client_address(
     }
 }
 
-/// A connection from accept to its session, if it gets that far.
-async fn negotiated(mut accepted: Accepted, router: Arc<Router>) -> Option<Box<Session>> {
+/// A connection that nothing but a PROXY header was read from.
+async fn accepted_connection(mut accepted: Accepted, router: Arc<Router>) -> Option<Connection> {
     let proxy = accepted.settings.proxy_protocol.as_ref();
     let address = client_address(&accepted.stream, accepted.peer, proxy, &router.metrics);
     accepted.peer = tokio::select! {
@@ -178,13 +184,17 @@ async fn negotiated(mut accepted: Accepted, router: Arc<Router>) -> Option<Box<S
         _ = router.leaving.begun() => return None,
         address = address => address?,
     };
-    let mut conn = match accepted.into_connection(router) {
-        Ok(conn) => conn,
+    match accepted.into_connection(router) {
+        Ok(conn) => Some(conn),
         Err(error) => {
             debug!(%error, "socket could not be set up");
-            return None;
+            None
         }
-    };
+    }
+}
+
+/// A connection from its first byte to its session, if it gets that far.
+pub(crate) async fn negotiated(mut conn: Connection) -> Option<Box<Session>> {
     match negotiate(&mut conn).await {
         Ok(session) => {
             let unparsed = conn.take_unparsed();

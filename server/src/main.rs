@@ -17,7 +17,8 @@ struct Flags {
     /// The configuration file (TOML).
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Prints everything that is wrong with a configuration file and ends.
+    /// Prints everything that is wrong with a configuration file and with what it names, warnings about it and about
+    /// this machine, and ends. Warnings do not change the exit code.
     #[arg(long, value_name = "FILE", conflicts_with = "config")]
     check_config: Option<PathBuf>,
     /// Where the database, certificates and the control socket lie; overrides `general.data_dir`.
@@ -31,7 +32,7 @@ struct Flags {
 fn main() -> ExitCode {
     let flags = Flags::parse();
     if let Some(file) = flags.check_config {
-        return run::check_config(&file);
+        return run::check_config(&file, flags.data_dir.as_deref());
     }
     run::node(&run::Start {
         config: flags.config,

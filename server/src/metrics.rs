@@ -2,10 +2,12 @@
 //!
 //! Handles of all label values are made once, so that counting is one atomic addition. Label values come from closed
 //! sets: conditions, kinds, reasons, names of hooks, queries and modules; never an address or a domain.
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
+use daemon::checks::{self, Disk};
 use hashbrown::HashMap;
 use monitoring::Registry;
 use prometheus_client::metrics::counter::Counter;
@@ -199,6 +201,10 @@ pub struct LoginMetrics {
     pub guesses_refused: Counter,
     /// Logins refused since too many passwords waited to be hashed.
     pub hashes_refused: Counter,
+    /// Accounts made by those who have them.
+    pub registered: Counter,
+    /// Requests for an account that were refused.
+    pub registrations_refused: Counter,
 }
 
 /// Counters of unsettled stanzas and slow readers.
@@ -225,6 +231,41 @@ pub struct HttpMetrics {
     pub connections: Gauge,
     /// Answers.
     pub responses: ByStatus,
+}
+
+/// Counters of BOSH.
+#[derive(Clone, Debug)]
+pub struct BoshMetrics {
+    /// Sessions whose stream is open.
+    pub sessions: Gauge,
+    /// Requests by what became of them.
+    pub requests: BoshRequests,
+    /// Requests that ended a session or found none, by condition.
+    pub refusals: ByCondition,
+}
+
+/// A counter per outcome of a request.
+#[derive(Clone, Debug)]
+pub struct BoshRequests {
+    /// Answered.
+    pub answered: Counter,
+    /// Answered as before.
+    pub repeated: Counter,
+    /// The same request came once more before its answer.
+    pub replaced: Counter,
+    /// Answered with the end of the session.
+    pub refused: Counter,
+}
+
+/// A counter per closed word of an error.
+#[derive(Clone, Debug)]
+pub struct ByCondition(Family<Labels, Counter>);
+
+impl ByCondition {
+    /// The counter of one condition.
+    pub fn of(&self, condition: &'static str) -> Counter {
+        self.0.get_or_create(&[("condition", condition)]).clone()
+    }
 }
 
 /// A counter per class of status codes.
@@ -322,6 +363,8 @@ pub struct Metrics {
     pub http: HttpMetrics,
     /// External components.
     pub components: ComponentMetrics,
+    /// BOSH.
+    pub bosh: BoshMetrics,
     /// Unsettled stanzas and slow readers.
     pub ledger: LedgerMetrics,
     /// Modules.
@@ -334,6 +377,8 @@ pub struct Metrics {
     pub certificate_expiry: Gauge,
     /// Files that could not be read again.
     pub reload_failures: ReloadFailures,
+    /// What the machine had too little of at start.
+    pub start_warnings: Gauge,
     rejected: Family<PairLabels, Counter>,
 }
 
@@ -408,6 +453,7 @@ impl Metrics {
             ),
             http: http(registry),
             components: components(registry),
+            bosh: bosh(registry),
             ledger: ledger(registry),
             modules: modules(registry),
             hooks: hooks(registry),
@@ -418,6 +464,7 @@ impl Metrics {
                 "Time until the first of our certificates expires; negative if it has",
             ),
             reload_failures: ReloadFailures::register(registry),
+            start_warnings: start_warnings(registry),
             rejected: rejected(registry),
         })
     }
@@ -428,6 +475,22 @@ impl Metrics {
             .get_or_create(&[("surface", surface.name()), ("reason", condition.name())])
             .inc();
     }
+}
+
+fn proxy_refused(registry: &mut Registry) -> ByReason {
+    ByReason::register(
+        registry,
+        "xmpp_proxy_refused_total",
+        "Connections closed for want of a PROXY header of a trusted network, by reason",
+    )
+}
+
+fn start_warnings(registry: &mut Registry) -> Gauge {
+    gauge(
+        registry,
+        "xmpp_start_warnings",
+        "What the machine had too little of when the node started; the log has it in words",
+    )
 }
 
 fn rejected(registry: &mut Registry) -> Family<PairLabels, Counter> {
@@ -458,6 +521,16 @@ fn logins(registry: &mut Registry) -> LoginMetrics {
             registry,
             "xmpp_auth_hashes_refused_total",
             "Logins refused because too many passwords waited to be hashed",
+        ),
+        registered: counter(
+            registry,
+            "xmpp_auth_registered_total",
+            "Accounts that people made for themselves",
+        ),
+        registrations_refused: counter(
+            registry,
+            "xmpp_auth_registrations_refused_total",
+            "Requests for an account that were refused",
         ),
     }
 }
@@ -512,6 +585,38 @@ fn components(registry: &mut Registry) -> ComponentMetrics {
             "xmpp_component_stanzas_delivered_total",
             "Stanzas handed to components",
         ),
+    }
+}
+
+fn bosh(registry: &mut Registry) -> BoshMetrics {
+    let requests = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_requests_total",
+        "BOSH requests, by what became of them",
+        &["outcome"],
+        requests.clone(),
+    );
+    let of = |outcome| requests.get_or_create(&[("outcome", outcome)]).clone();
+    let refusals = Family::<Labels, Counter>::default();
+    registry.register(
+        "xmpp_bosh_refusals_total",
+        "BOSH requests that ended a session or found none, by condition",
+        &["condition"],
+        refusals.clone(),
+    );
+    BoshMetrics {
+        sessions: gauge(
+            registry,
+            "xmpp_bosh_sessions",
+            "BOSH sessions whose stream is open",
+        ),
+        requests: BoshRequests {
+            answered: of("answered"),
+            repeated: of("repeated"),
+            replaced: of("replaced"),
+            refused: of("refused"),
+        },
+        refusals: ByCondition(refusals),
     }
 }
 
@@ -630,9 +735,49 @@ fn queries(registry: &mut Registry) -> Arc<QueryMetrics> {
     })
 }
 
+/// Adds what the disk of the data directory has left. Without an answer of the file system it is not a number.
+pub fn observe_disk(registry: &mut Registry, data_dir: &Path) {
+    let observe = |read: fn(Disk) -> u64| {
+        let path = data_dir.to_owned();
+        // Nobody has so much that the last bits count.
+        move || checks::disk(&path).map_or(f64::NAN, |disk| read(disk) as f64)
+    };
+    registry.observe(
+        "xmpp_data_dir_free_bytes",
+        "Space that is left for the data directory",
+        observe(|disk| disk.free_bytes),
+    );
+    registry.observe(
+        "xmpp_data_dir_free_inodes",
+        "Files that can still be made on the disk of the data directory",
+        observe(|disk| disk.free_inodes),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn free_space_is_exported() {
+        let mut registry = Registry::new();
+        let directory = tempfile::tempdir().unwrap();
+        observe_disk(&mut registry, directory.path());
+        let text = registry.to_text();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix("xmpp_data_dir_free_bytes "));
+        let free: f64 = line.unwrap().parse().unwrap();
+        assert!(free > 0.0, "{text}");
+        drop(directory);
+        let mut registry = Registry::new();
+        observe_disk(&mut registry, Path::new("/dev/null/none"));
+        assert!(
+            registry.to_text().contains("xmpp_data_dir_free_bytes NaN"),
+            "{}",
+            registry.to_text()
+        );
+    }
 
     /// `docs/metrics.md` is written from what the node registers.
     #[test]
@@ -641,6 +786,7 @@ mod tests {
         monitoring::register_process(&mut registry, "");
         Metrics::register(&mut registry);
         registry.observe("xmpp_c2s_sessions", "Bound sessions of this node", || 0.0);
+        observe_disk(&mut registry, Path::new("/"));
         let page = registry.to_markdown("meerkat");
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/metrics.md");
         if std::env::var_os("UPDATE").is_some() {

@@ -11,13 +11,16 @@ use hashbrown::HashMap;
 use protocol::Element;
 
 use crate::auth::Auth;
+use crate::auth::registration::Registration;
 use crate::hooks::{Event, Handle, Hooks, Stage};
-use crate::host::StreamManagement;
+use crate::host::{Pings, StreamManagement};
 use crate::iq::{HandleIq, IqTable, Target};
 use crate::metrics::HookMetrics;
 use crate::router::Router;
 use crate::storage::Db;
 
+pub mod blocking;
+pub mod caps;
 pub mod carbons;
 pub mod config;
 pub mod csi;
@@ -27,7 +30,9 @@ pub mod needs;
 pub mod offline;
 pub mod ping;
 pub mod presence;
+pub mod privacy;
 pub mod private;
+pub mod register;
 pub mod roster;
 pub mod stream_management;
 #[cfg(test)]
@@ -86,6 +91,10 @@ pub struct Made {
     pub stream_management: Option<StreamManagement>,
     /// Stanzas that may be held back for an inactive client (XEP-0352).
     pub held_max: Option<usize>,
+    /// How silent clients are asked (XEP-0199).
+    pub pings: Option<Pings>,
+    /// Who may make an account for themselves (XEP-0077).
+    pub registration: Option<Arc<Registration>>,
     provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
 }
 
@@ -99,6 +108,8 @@ impl Made {
             features: Vec::new(),
             stream_management: None,
             held_max: None,
+            registration: None,
+            pings: None,
             provided: HashMap::default(),
         }
     }
@@ -238,6 +249,8 @@ modules! { // start order; within a stage, also run order
     stream_management = "mod_stream_management"
     roster = "mod_roster"
     presence = "mod_presence"
+    privacy = "mod_privacy"
+    blocking = "mod_blocking"
     offline = "mod_offline"
     carbons = "mod_carboncopy"
     csi = "mod_csi"
@@ -246,6 +259,8 @@ modules! { // start order; within a stage, also run order
     time = "mod_time"
     private = "mod_private"
     last = "mod_last"
+    register = "mod_register"
+    caps = "mod_caps"
     disco = "mod_disco" // last: it tells what the others have announced
 }
 

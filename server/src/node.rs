@@ -14,6 +14,7 @@ use crate::access::AccessRules;
 use crate::api::control;
 use crate::auth::hashing::Hashing;
 use crate::auth::{self, Auth};
+use crate::bosh::{self, Bosh};
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
 use crate::component::listener::ComponentSocket;
@@ -22,7 +23,7 @@ use crate::host::{Host, Hosts};
 use crate::ledger::{Ledger, Origin};
 use crate::listen::ClientListener;
 use crate::listen::http::HttpPlan;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, observe_disk};
 use crate::modules::{self, Made, ModulesConfig, Start};
 use crate::router::{self, Delivery, Router};
 use crate::storage::accounts::AccountStore;
@@ -52,6 +53,8 @@ pub struct NodePlan {
     pub http: Vec<HttpPlan>,
     /// Listeners for components.
     pub components: Vec<ComponentPlan>,
+    /// For those of them that serve BOSH.
+    pub bosh: bosh::Settings,
     /// Host types.
     pub hosts: Vec<HostPlan>,
     /// `general.default_server_domain`.
@@ -62,6 +65,8 @@ pub struct NodePlan {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// `general.registration_timeout`; `None` is no limit.
+    pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
 }
@@ -160,6 +165,7 @@ impl Node {
         let mut registry = Registry::new();
         monitoring::register_process(&mut registry, env!("CARGO_PKG_VERSION"));
         let metrics = Metrics::register(&mut registry);
+        observe_disk(&mut registry, &plan.data_dir);
         let readiness = Readiness::starting();
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
@@ -177,6 +183,7 @@ impl Node {
             language: plan.language,
             acknowledge: plan.acknowledge,
             hide_service_name: plan.hide_service_name,
+            registration_pause: plan.registration_pause,
         };
         let router = Router::new(ledger.clone(), metrics.clone(), settings);
         router.set_tasks(tasks.clone());
@@ -190,7 +197,7 @@ impl Node {
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
         let components = components::bind(plan.components, &admission)?;
-        let clients = listeners.iter().filter_map(|l| l.address().ok()).collect();
+        let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports, &components);
         let control = control::bind(&plan.data_dir)
             .map_err(|(path, error)| StartError::Control { path, error })?;
@@ -206,6 +213,7 @@ impl Node {
             exporter: Arc::new(Exporter::new(registry, readiness.clone())),
             router: &router,
             admission: &admission,
+            bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.
@@ -244,6 +252,7 @@ impl Node {
     pub async fn run(self) {
         self.shutdown.cancelled().await;
         daemon::notify::notify_stopping();
+        daemon::notify::extend_timeouts(tokio::time::sleep(self.drain.grace + LATE_GRACE));
         self.readiness.set(State::Draining);
         let deadline = tokio::time::Instant::now() + self.drain.grace;
         drain::sessions(&self.router, &self.drain, &self.shutdown, deadline).await;
@@ -364,6 +373,8 @@ async fn start_hosts(
             stream_features: made.stream_features,
             stream_management: made.stream_management,
             held_max: made.held_max,
+            registration: made.registration,
+            pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
         });
     }
@@ -405,6 +416,12 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
+
+/// Where they listen.
+fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
+    let addresses = listeners.iter().map(ClientListener::address);
+    addresses.filter_map(Result::ok).collect()
+}
 
 fn certificates(
     clients: &[ClientListener],

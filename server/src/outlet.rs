@@ -10,7 +10,7 @@
 //! an outlet.
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI16, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI16, AtomicU16, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
@@ -46,7 +46,7 @@ const UNAVAILABLE: i16 = i16::MIN;
 
 /// Facts of one bit about a session that other tasks read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
+#[repr(u16)]
 pub enum Flag {
     /// Asked for the roster in this session: gets roster pushes (RFC 6121 section 2.1.6).
     Interested = 1,
@@ -62,10 +62,15 @@ pub enum Flag {
     Carbons = 32,
     /// The account has other sessions. The session table sees to it.
     Accompanied = 64,
+    /// It is known that no list of the account restricts what the session sends and receives (XEP-0016). A session
+    /// begins, and goes on after a resumption, without knowing.
+    Unrestricted = 128,
+    /// Asked for the block list in this session: learns of its changes (XEP-0191).
+    Blocklist = 256,
 }
 
 /// What stays with a session whose connection changes.
-const MOVING_FLAGS: u8 = Flag::Interested as u8 | Flag::Carbons as u8;
+const MOVING_FLAGS: u16 = Flag::Interested as u16 | Flag::Carbons as u16 | Flag::Blocklist as u16;
 
 /// Something the session's own task has to do, before it reads on.
 pub enum Order {
@@ -84,7 +89,7 @@ pub struct Outlet {
     jid: OnceLock<FullJid>,
     ledger: Arc<Ledger>,
     priority: AtomicI16,
-    flags: AtomicU8,
+    flags: AtomicU16,
     /// Seconds of the ledger's clock at the last byte from the client.
     heard_at: AtomicU32,
     /// Seconds of the ledger's clock since when a stanza has been incomplete; 0 if none is.
@@ -210,7 +215,7 @@ impl Outlet {
             jid: OnceLock::new(),
             ledger,
             priority: AtomicI16::new(UNAVAILABLE),
-            flags: AtomicU8::new(0),
+            flags: AtomicU16::new(0),
             heard_at,
             cut_since: AtomicU32::new(0),
             state: Mutex::new(State {
@@ -302,17 +307,17 @@ impl Outlet {
 
     /// Whether a fact holds.
     pub fn has(&self, flag: Flag) -> bool {
-        self.flags.load(Ordering::Acquire) & flag as u8 != 0
+        self.flags.load(Ordering::Acquire) & flag as u16 != 0
     }
 
     /// Notes that a fact holds; returns whether it held before.
     pub fn set(&self, flag: Flag) -> bool {
-        self.flags.fetch_or(flag as u8, Ordering::AcqRel) & flag as u8 != 0
+        self.flags.fetch_or(flag as u16, Ordering::AcqRel) & flag as u16 != 0
     }
 
     /// Notes that a fact holds no longer.
     pub fn clear(&self, flag: Flag) {
-        self.flags.fetch_and(!(flag as u8), Ordering::AcqRel);
+        self.flags.fetch_and(!(flag as u16), Ordering::AcqRel);
     }
 
     /// Notes a sign of life: whether a stanza is incomplete after it, and whether one was completed by it.
@@ -367,6 +372,13 @@ impl Outlet {
             .rare
             .as_ref()
             .is_some_and(|rare| rare.directed.contains(to))
+    }
+
+    /// All addresses that got directed presence.
+    pub fn directed(&self) -> Vec<Jid> {
+        let state = self.state.lock();
+        let directed = state.rare.as_ref().map(|rare| &rare.directed);
+        directed.map_or_else(Vec::new, |all| all.iter().cloned().collect())
     }
 
     /// All addresses that got directed presence; they are forgotten.
@@ -874,6 +886,19 @@ impl Outlet {
         state.wake();
     }
 
+    /// Takes the order to close that waits, if one does.
+    pub fn take_close(&self) -> Option<(StreamError, &'static str)> {
+        let mut state = self.state.lock();
+        let orders = &mut state.rare.as_mut()?.orders;
+        let index = orders
+            .iter()
+            .position(|order| matches!(order, Order::Close(..)))?;
+        match orders.remove(index) {
+            Some(Order::Close(error, reason)) => Some((error, reason)),
+            _ => None,
+        }
+    }
+
     /// Gives back an order that the session's task has taken and cannot carry out where it stands.
     pub fn order_first(&self, order: Order) {
         self.state.lock().rare().orders.push_front(order);
@@ -1120,7 +1145,7 @@ impl Outlet {
     }
 
     /// Is seen as the session before it is one: nobody may take it for unavailable meanwhile.
-    fn adopt(&self, presence: Option<Arc<Stanza>>, priority: i16, flags: u8) {
+    fn adopt(&self, presence: Option<Arc<Stanza>>, priority: i16, flags: u16) {
         let mut state = self.state.lock();
         state.presence = presence;
         self.priority.store(priority, Ordering::Relaxed);

@@ -22,7 +22,10 @@ use daemon::config::OrInfinity;
 use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType};
 
 use self::copies::{Copies, Side};
+use self::questions::Questions;
+use self::removal::Removals;
 use crate::access::{AccessRules, Asker, USER_SESSIONS_MAX_DEFAULT};
+use crate::auth::registration::limits::Registrations;
 use crate::auth::throttle::Throttle;
 use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
@@ -38,6 +41,9 @@ use crate::outlet::{Batch, SessionRef};
 
 pub mod copies;
 pub mod local;
+pub mod questions;
+pub mod removal;
+pub mod restrictions;
 
 /// A stanza on its way, with what its sender's acknowledgement waits for.
 #[derive(Debug)]
@@ -91,6 +97,12 @@ pub struct Router {
     pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
+    /// Limits on new accounts.
+    pub registrations: Registrations,
+    /// Accounts that were removed lately.
+    pub removals: Removals,
+    /// What clients have been asked.
+    pub questions: Questions,
     /// Counters.
     pub metrics: Arc<Metrics>,
     tasks: OnceLock<Tasks>,
@@ -107,6 +119,8 @@ pub struct Settings {
     pub acknowledge: Acknowledge,
     /// `general.hide_service_name`.
     pub hide_service_name: bool,
+    /// How long an address waits between two accounts; `None`: not at all.
+    pub registration_pause: Option<std::time::Duration>,
 }
 
 impl Router {
@@ -120,6 +134,9 @@ impl Router {
             resumable: Resumable::default(),
             leaving: Leaving::default(),
             throttle: Throttle::default(),
+            registrations: Registrations::new(settings.registration_pause),
+            removals: Removals::default(),
+            questions: Questions::default(),
             metrics,
             tasks: OnceLock::new(),
             settings,
@@ -236,7 +253,8 @@ impl Router {
         if to.local().is_none() || !host.hooks.is_silent::<crate::hooks::DeliverLocal>() {
             return Err(delivery);
         }
-        let only = local::only_session(&self.sessions, stanza, to);
+        let is_anybody_restricted = !host.hooks.is_silent::<crate::hooks::MayReceive>();
+        let only = local::only_session(&self.sessions, stanza, to, is_anybody_restricted);
         let Some((session, others)) = only else {
             return Err(delivery);
         };

@@ -3,19 +3,24 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use daemon::config::EXIT_CONFIG;
+use daemon::checks::{OpenFiles, Warning};
+use daemon::config::{EXIT_CONFIG, Findings};
 use daemon::logs::{Format, LIFECYCLE, Logs};
-use daemon::{Reloads, Shutdown};
+use daemon::{Reloads, Shutdown, notify};
 use tracing::{error, info, warn};
 
-use crate::config::{self, Config};
+use crate::check;
+use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::node::plan::{self, Problem};
 use crate::node::{Certificates, Node};
 
 /// Where a node without configuration keeps its things, below the working directory.
 pub const DATA_DIR_DEFAULT: &str = "meerkat-data";
+/// Where the packaged service keeps them.
+pub const DATA_DIR_PACKAGED: &str = "/var/lib/meerkat";
 /// The node could not start, or could not go on: a port is taken, the database cannot be opened. The next start may
 /// succeed. Wrong flags are 2.
 pub const EXIT_FAILED: u8 = 1;
@@ -33,9 +38,9 @@ pub struct Start {
     pub log_json: bool,
 }
 
-/// Prints all findings of a configuration file.
-pub fn check_config(file: &Path) -> ExitCode {
-    let (report, code) = config::check_report(file);
+/// Prints all findings of a configuration file, and warnings.
+pub fn check_config(file: &Path, data_dir: Option<&Path>) -> ExitCode {
+    let (report, code) = check::report(file, data_dir);
     let _ = std::io::stdout().write_all(report.as_bytes());
     code
 }
@@ -72,15 +77,17 @@ pub fn node(start: &Start) -> ExitCode {
         Err(Failure::Configuration(problem)) => (problem, EXIT_CONFIG),
         Err(Failure::Other(problem)) => (problem, EXIT_FAILED),
     };
-    let _ = writeln!(std::io::stderr(), "meerkat: {}", problem.trim_end());
+    daemon::logs::last_words(&format!("meerkat: {problem}"));
     ExitCode::from(code)
 }
 
 fn try_node(start: &Start) -> Result<(), Failure> {
-    let mut config = match &start.config {
-        None => Config::zero(),
+    let (mut config, warnings) = match &start.config {
+        None => (Config::zero(), None),
         Some(file) => {
-            Config::load(file).map_err(|findings| Failure::Configuration(findings.to_string()))?
+            let review = Config::review(file, |_, _| {});
+            let at_fault = |findings: Findings| Failure::Configuration(findings.to_string());
+            (review.outcome.map_err(at_fault)?, Some(review.warnings))
         }
     };
     if let Some(data_dir) = &start.data_dir {
@@ -93,6 +100,15 @@ fn try_node(start: &Start) -> Result<(), Failure> {
     };
     let logs = daemon::logs::init(config.general.loglevel, format)
         .map_err(|error| Failure::other("logs", &error))?;
+    for finding in warnings.iter().flat_map(Findings::iter) {
+        let line = finding.place.as_ref().map(|place| place.line);
+        warn!(
+            line,
+            what = finding.message,
+            mend = finding.hint,
+            "configuration"
+        );
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -104,19 +120,32 @@ async fn serve(config: &Config, file: Option<&Path>, logs: &Logs) -> Result<(), 
     let signals = |error: std::io::Error| Failure::other("signals", &error);
     let shutdown = Shutdown::on_signals().map_err(signals)?;
     let mut reloads = Reloads::on_sighup().map_err(signals)?;
+    // Ended by being dropped, however the start goes.
+    let (starting, started) = tokio::sync::oneshot::channel::<()>();
+    notify::extend_timeouts(async { started.await.unwrap_or_default() });
+    notify::notify_status("starting");
     raise_limits();
     let plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
+    let warnings = look_at_machine(config);
     let node = Box::pin(Node::start(plan, shutdown.clone()))
         .await
         .map_err(|error| Failure::Other(explain(&error)))?;
+    node.router.metrics.start_warnings.set(warnings);
     announce(&node, config);
-    daemon::notify::notify_ready();
-    daemon::notify::watchdog(&shutdown);
+    drop(starting);
+    notify::notify_ready();
+    notify::watchdog(&shutdown);
+    let router = Arc::clone(&node.router);
+    notify::statuses(&shutdown, STATUS_EVERY, move || {
+        format!("serving, {} sessions", router.sessions.count())
+    });
     let (certificates, metrics) = (node.certificates(), node.router.metrics.clone());
     let reload = async {
         loop {
             reloads.next().await;
+            notify::notify_reloading();
             read_again(&certificates, file, logs, &metrics).await;
+            notify::notify_ready();
         }
     };
     tokio::select! {
@@ -173,9 +202,27 @@ pub(crate) fn explain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// The service manager is told this often how many sessions there are.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
+
+/// Logs what the machine has too little of; returns how much that is.
+fn look_at_machine(config: &Config) -> i64 {
+    let warnings = check::machine(&check::needs(config, &config.general.data_dir));
+    for warning in &warnings {
+        let Warning {
+            what,
+            found,
+            needed,
+            mend,
+        } = warning;
+        warn!(what, found, needed, mend, "the machine has too little");
+    }
+    i64::try_from(warnings.len()).unwrap_or(i64::MAX)
+}
+
 fn raise_limits() {
     match daemon::checks::raise_open_files() {
-        Ok(files) => info!(files, "open files allowed"),
+        Ok(OpenFiles { before, now }) => info!(files = now, before, "open files allowed"),
         Err(error) => warn!(%error, "the limit of open files could not be raised"),
     }
 }
@@ -188,6 +235,9 @@ fn announce(node: &Node, config: &Config) {
         let address = served.address;
         if served.metrics {
             info!(target: LIFECYCLE, %address, "metrics are served");
+        }
+        if served.bosh {
+            info!(target: LIFECYCLE, %address, "BOSH is served");
         }
     }
     for address in &node.components {

@@ -183,11 +183,13 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
         }],
         http: Vec::new(),
         components: Vec::new(),
+        bosh: crate::bosh::Settings::new(&Default::default(), 64 * 1024),
         hosts: vec![host_plan()],
         default_domain: DOMAIN.into(),
         language: "en".into(),
         acknowledge: Acknowledge::Settled,
         hide_service_name: false,
+        registration_pause: None,
         drain: drain::Settings {
             grace: WAIT_MAX,
             sessions_per_sec: 0,
@@ -251,6 +253,8 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         stream_features: Vec::new(),
         stream_management: Some(SETTINGS),
         held_max: None,
+        registration: None,
+        pings: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
     }
 }

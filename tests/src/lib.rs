@@ -10,6 +10,7 @@
 
 pub mod actors;
 pub mod book;
+pub mod bosh;
 pub mod client;
 pub mod expect;
 pub mod http;

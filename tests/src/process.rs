@@ -2,6 +2,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -120,6 +121,29 @@ pub async fn run_to_the_end(args: Vec<String>) -> Result<(Option<i32>, String)> 
     tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
 }
 
+/// The same with a file as the node's standard error, which it takes for the journal of systemd. Returns its exit code
+/// and what the file holds then.
+pub async fn run_for_the_journal(args: Vec<String>) -> Result<(Option<i32>, String)> {
+    let running = tokio::task::spawn_blocking(move || -> Result<_> {
+        let directory = Directory::new()?;
+        let path = directory.path.join("journal");
+        let file = fs::File::create(&path)?;
+        let identity = file.metadata()?;
+        let status = Command::new(binary()?)
+            .args(args)
+            .env(
+                "JOURNAL_STREAM",
+                format!("{}:{}", identity.dev(), identity.ino()),
+            )
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .status()?;
+        Ok((status.code(), fs::read_to_string(path)?))
+    });
+    tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
+}
+
 /// A running node. Killed when dropped.
 pub struct Process {
     child: Child,
@@ -159,12 +183,18 @@ impl Log {
 impl Process {
     /// Starts a node and waits until it serves.
     pub async fn start(home: &Home) -> Result<Self> {
+        Self::start_with(home, Vec::new()).await
+    }
+
+    /// The same with variables in its environment, as a service manager sets them.
+    pub async fn start_with(home: &Home, variables: Vec<(&'static str, String)>) -> Result<Self> {
         let config = home.config();
         // Building and waiting block.
         tokio::task::spawn_blocking(move || {
             let mut child = Command::new(binary()?)
                 .arg("--config")
                 .arg(config)
+                .envs(variables)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
@@ -287,10 +317,11 @@ impl Drop for Process {
 }
 
 /// Whether a line of the log is a warning or an error. That a query was slow is not the node's fault here: a disk that
-/// other tests write to takes its time.
+/// other tests write to takes its time. Nor is what the machine has too little of.
 pub fn is_complaint(line: &str) -> bool {
-    let is_slow_query = line.contains(": slow query ");
-    (line.contains(" WARN ") || line.contains(" ERROR ")) && !is_slow_query
+    let is_of_others =
+        line.contains(": slow query ") || line.contains(": the machine has too little ");
+    (line.contains(" WARN ") || line.contains(" ERROR ")) && !is_of_others
 }
 
 /// The node's program: the one that `MEERKAT_BINARY` names, or built here. The packages are those that are being

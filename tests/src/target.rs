@@ -48,6 +48,7 @@ pub struct Target {
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
     component: Option<SocketAddr>,
+    http: Vec<SocketAddr>,
     running: Running,
     directory: Directory,
 }
@@ -91,6 +92,11 @@ impl Target {
         self.component
     }
 
+    /// HTTP ports, in the order of the configuration.
+    pub fn http(&self) -> &[SocketAddr] {
+        &self.http
+    }
+
     /// The self-signed certificate that clients are shown, in PEM.
     pub fn certificate(&self) -> PathBuf {
         let name = match self.running {
@@ -124,9 +130,12 @@ pub struct Setup {
 const MODULES: &[(&str, &str)] = &[
     ("mod_roster", "versioning = true\n"),
     ("mod_presence", ""),
+    ("mod_privacy", ""),
+    ("mod_blocking", ""),
     ("mod_offline", ""),
     ("mod_carboncopy", ""),
     ("mod_csi", ""),
+    ("mod_caps", ""),
     ("mod_ping", ""),
     ("mod_version", ""),
     ("mod_time", ""),
@@ -175,6 +184,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         bail!("the node listens on {:?}", node.clients)
     };
     let component = node.components.first().copied();
+    let http = node.http.iter().map(|served| served.address).collect();
     // The test waits for it in `stop`.
     #[allow(clippy::disallowed_methods)]
     let run = tokio::spawn(node.run());
@@ -183,6 +193,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
         component,
+        http,
         running: Running::Node { shutdown, run },
         directory,
     })
@@ -232,6 +243,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s_tls,
         c2s_starttls: None,
         component: None,
+        http: Vec::new(),
         running: Running::Process { _process: process },
         directory,
     })

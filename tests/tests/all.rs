@@ -5,6 +5,8 @@
 )]
 
 #[cfg(test)]
+mod bosh;
+#[cfg(test)]
 mod delivery;
 #[cfg(test)]
 mod docs;
@@ -13,6 +15,8 @@ mod interop;
 #[cfg(test)]
 mod load;
 #[cfg(test)]
+mod payloads;
+#[cfg(test)]
 mod proof;
 #[cfg(test)]
 mod resumption;
@@ -20,6 +24,8 @@ mod resumption;
 mod scenarios;
 #[cfg(test)]
 mod security;
+#[cfg(test)]
+mod service;
 #[cfg(test)]
 mod strangers;
 

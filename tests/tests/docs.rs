@@ -67,6 +67,92 @@ fn every_row_of_compliance_names_what_shows_it() {
     }
 }
 
+/// What a node has to have, or to say that it has not: specifications by the name that a row begins with, or is
+/// mentioned by.
+const REQUIRED: [&str; 68] = [
+    "RFC 6120",
+    "RFC 6121",
+    "RFC 3921",
+    "RFC 4616",
+    "RFC 5802",
+    "RFC 5929",
+    "RFC 7395",
+    "RFC 7590",
+    "RFC 7622",
+    "RFC 7677",
+    "RFC 9266",
+    "RFC 9325",
+    "XEP-0004",
+    "XEP-0012",
+    "XEP-0030",
+    "XEP-0047",
+    "XEP-0049",
+    "XEP-0054",
+    "XEP-0068",
+    "XEP-0077",
+    "XEP-0082",
+    "XEP-0085",
+    "XEP-0092",
+    "XEP-0114",
+    "XEP-0115",
+    "XEP-0122",
+    "XEP-0124",
+    "XEP-0157",
+    "XEP-0160",
+    "XEP-0166",
+    "XEP-0167",
+    "XEP-0170",
+    "XEP-0175",
+    "XEP-0176",
+    "XEP-0178",
+    "XEP-0184",
+    "XEP-0191",
+    "XEP-0198",
+    "XEP-0199",
+    "XEP-0202",
+    "XEP-0203",
+    "XEP-0205",
+    "XEP-0206",
+    "XEP-0224",
+    "XEP-0234",
+    "XEP-0249",
+    "XEP-0260",
+    "XEP-0261",
+    "XEP-0280",
+    "XEP-0297",
+    "XEP-0300",
+    "XEP-0308",
+    "XEP-0320",
+    "XEP-0333",
+    "XEP-0334",
+    "XEP-0352",
+    "XEP-0353",
+    "XEP-0359",
+    "XEP-0368",
+    "XEP-0380",
+    "XEP-0384",
+    "XEP-0390",
+    "XEP-0414",
+    "XEP-0424",
+    "XEP-0438",
+    "XEP-0440",
+    "XEP-0444",
+    "PROXY protocol",
+];
+
+#[test]
+fn every_specification_of_a_node_stands_in_compliance() {
+    let page = read("docs/compliance.md");
+    let missing: Vec<&&str> = REQUIRED
+        .iter()
+        .filter(|name| !page.contains(**name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/compliance.md says nothing of {missing:?}"
+    );
+}
+
 /// All cases of security by the letter of their surface, and how many it has.
 const SECURITY_CASES: [(char, usize); 8] = [
     ('X', 24),
@@ -77,6 +163,7 @@ const SECURITY_CASES: [(char, usize); 8] = [
     ('M', 13),
     ('S', 24),
     ('K', 25),
+    ('B', 8),
 ];
 
 #[test]
@@ -238,6 +325,31 @@ fn generated_options_on_module_pages_are_fresh() {
     }
 }
 
+/// What operators are told to write is what the node reads. A block without `[general]` is a part of a file.
+#[test]
+fn configuration_on_pages_for_operators_loads() {
+    let mut blocks = 0;
+    for name in names_in("docs/operations", "md") {
+        let page = read(&format!("docs/operations/{name}.md"));
+        for (_, rest) in page
+            .match_indices("\n```toml\n")
+            .map(|(at, fence)| page.split_at(at + fence.len()))
+        {
+            let (block, _) = rest.split_once("\n```").expect("a block has an end");
+            let general = match block.contains("[general]") {
+                true => "",
+                false => "[general]\nhosts = [\"example.org\"]\n",
+            };
+            let text = format!("{general}{block}\n");
+            if let Err(findings) = server::config::Config::parse(&text, &name) {
+                panic!("docs/operations/{name}.md: {findings}\n{text}");
+            }
+            blocks += 1;
+        }
+    }
+    assert!(blocks >= 6, "{blocks} blocks were found");
+}
+
 /// Links between the pages lead somewhere.
 #[test]
 fn links_between_pages_lead_somewhere() {
@@ -246,7 +358,7 @@ fn links_between_pages_lead_somewhere() {
         "ARCHITECTURE.md".to_owned(),
         "STYLE.md".to_owned(),
     ];
-    for directory in ["docs", "docs/modules", "docs/decisions"] {
+    for directory in ["docs", "docs/modules", "docs/decisions", "docs/operations"] {
         pages.extend(
             names_in(directory, "md")
                 .into_iter()

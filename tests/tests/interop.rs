@@ -20,6 +20,12 @@ async fn interop_slixmpp_chats_and_resumes() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_slixmpp_registers_is_asked_and_rests() {
+    let config = "[modules.mod_register]\n";
+    run_script_with("INTEROP_PYTHON", "slixmpp_account.py", config).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interop_profanity_chats_and_resumes() {
     run_script("INTEROP_PYTHON", "profanity_chat.py").await;
 }
@@ -35,7 +41,7 @@ async fn interop_slixmpp_component_answers_and_reconnects() {
         "[[listen.component]]\nport = 0\nip_address = \"127.0.0.1\"\npassword = \"{PASSWORD}\"\n\
          conflict_behaviour = \"kick_old\"\n"
     );
-    run_script_on("INTEROP_PYTHON", "slixmpp_component.py", config).await;
+    run_script_with("INTEROP_PYTHON", "slixmpp_component.py", &config).await;
 }
 
 /// A balancer of Debian in front of the node: it announces clients in both versions of the PROXY protocol, and checks
@@ -43,7 +49,7 @@ async fn interop_slixmpp_component_answers_and_reconnects() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn interop_haproxy_announces_clients() {
     for word in ["send-proxy", "send-proxy-v2 proxy-v2-options crc32c"] {
-        let Some(target) = start_for_script(String::new(), "proxy_protocol = true").await else {
+        let Some(target) = start_for_script("", "proxy_protocol = true").await else {
             return;
         };
         let balancer = Balancer::start(target.address(Security::StartTls), word).await;
@@ -111,11 +117,11 @@ async fn interop_scramp_logs_in_with_channel_binding() {
 /// Runs a script with the accounts romeo and juliet on a server of its own. `interpreter` is the variable that names
 /// what runs it.
 async fn run_script(interpreter: &str, script: &str) {
-    run_script_on(interpreter, script, String::new()).await;
+    run_script_with(interpreter, script, "").await;
 }
 
 /// The same on a server with more in its configuration.
-async fn run_script_on(interpreter: &str, script: &str, config: String) {
+async fn run_script_with(interpreter: &str, script: &str, config: &str) {
     if let Some(target) = start_for_script(config, "").await {
         let ports = Ports {
             starttls: target.address(Security::StartTls),
@@ -127,7 +133,7 @@ async fn run_script_on(interpreter: &str, script: &str, config: String) {
 }
 
 /// A server with the accounts romeo and juliet, if slow tests are to run.
-async fn start_for_script(config: String, listener: &str) -> Option<Target> {
+async fn start_for_script(config: &str, listener: &str) -> Option<Target> {
     std::env::var_os("RUN_SLOW_TESTS")?;
     let accounts = ["romeo", "juliet"].map(|local| Account {
         local: local.to_owned(),
@@ -136,7 +142,7 @@ async fn start_for_script(config: String, listener: &str) -> Option<Target> {
     });
     let setup = Setup {
         accounts: accounts.to_vec(),
-        config,
+        config: config.to_owned(),
         listener: listener.to_owned(),
     };
     Some(Target::start(peer(), setup).await.unwrap())

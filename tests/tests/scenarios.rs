@@ -27,7 +27,7 @@ macro_rules! scenario_files {
 
 scenario_files! {
     streams starttls direct_tls sasl bind resource_conflict session ping version time private last disco addresses messages spoofing routing roster subscriptions presence
-    offline carbons csi stream_management
+    offline caps carbons csi register stream_management privacy blocking
 }
 
 fn directory() -> PathBuf {

@@ -19,7 +19,8 @@ use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
 pub use files::{
-    CHAIN_CERTIFICATES_MAX, FILE_BYTES_MAX, TlsFileProblem, TlsFileReason, TlsFilesError,
+    CHAIN_CERTIFICATES_MAX, CertificateReview, FILE_BYTES_MAX, TlsFileProblem, TlsFileReason,
+    TlsFilesError,
 };
 
 use crate::tls::{ExporterLog, TlsRecords, TlsVersion, UnbufferedRecords, observe_certificate};

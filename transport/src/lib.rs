@@ -8,6 +8,7 @@
 
 pub mod certificates;
 pub mod listener;
+pub mod pipe;
 pub mod proxy;
 pub mod socket;
 pub mod tls;
@@ -16,10 +17,11 @@ pub mod tls;
 mod testing;
 
 pub use certificates::{
-    AcceptKind, CertificatePaths, Reloaded, ServerTls, TlsFileProblem, TlsFileReason,
-    TlsFilesError, TlsSettings, TlsVersions,
+    AcceptKind, CertificatePaths, CertificateReview, Reloaded, ServerTls, TlsFileProblem,
+    TlsFileReason, TlsFilesError, TlsSettings, TlsVersions,
 };
-pub use listener::{ListenOptions, bind};
+pub use listener::{ListenOptions, bind, try_bind};
+pub use pipe::{FarEnd, NearEnd, pipe};
 pub use proxy::{ProxyProtocol, ProxyRefused};
 pub use socket::Socket;
 pub use tls::{Feed, Handshake, TlsError, TlsLimit, TlsRecords, TlsVersion};

@@ -45,6 +45,17 @@ pub fn bind(address: SocketAddr, options: &ListenOptions) -> io::Result<TcpListe
     TcpListener::from_std(socket.into())
 }
 
+/// Whether [`bind`] would work now, without listening: nobody is accepted meanwhile.
+///
+/// # Errors
+/// What [`bind`] would report.
+pub fn try_bind(address: SocketAddr) -> io::Result<()> {
+    let domain = Domain::for_address(address);
+    let socket = Socket::new(domain, Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())
+}
+
 /// Enough for a login storm between two turns of the accept loop; with 5 a server took 8 logins a second instead of
 /// 1,300.
 pub const BACKLOG_DEFAULT: u32 = 4096;
@@ -63,6 +74,13 @@ mod tests {
         let listener = bind(any_port(), &options).unwrap();
         let taken = bind(listener.local_addr().unwrap(), &options).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        let address = listener.local_addr().unwrap();
+        assert_eq!(
+            try_bind(address).unwrap_err().kind(),
+            io::ErrorKind::AddrInUse
+        );
+        drop(listener);
+        try_bind(address).unwrap();
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! RFC 9293: a client's TCP socket that several tasks may write to.
+//! RFC 9293: a client's TCP socket that several tasks may write to, or a pipe in its place.
 
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
@@ -9,13 +9,21 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
+use crate::pipe::NearEnd;
+
 /// A client's TCP socket. All methods take `&self`, so that whoever routes a stanza may write to it; who reads is one
 /// task.
 ///
 /// `poll_readable` and `poll_writable` each remember the waker of the last caller only.
 #[derive(Debug)]
 pub struct Socket {
-    stream: TcpStream,
+    kind: Kind,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Tcp(TcpStream),
+    Pipe(NearEnd),
 }
 
 impl Socket {
@@ -27,7 +35,16 @@ impl Socket {
     pub fn from_accepted(stream: TcpStream) -> io::Result<Self> {
         stream.set_nodelay(true)?;
         SockRef::from(&stream).set_tcp_notsent_lowat(NOT_SENT_BYTES_MAX)?;
-        Ok(Self { stream })
+        Ok(Self {
+            kind: Kind::Tcp(stream),
+        })
+    }
+
+    /// An end of a pipe in place of a socket.
+    pub fn from_pipe(end: NearEnd) -> Self {
+        Self {
+            kind: Kind::Pipe(end),
+        }
     }
 
     /// Lets the kernel find out whether a silent peer is still there: it is asked after [`KEEP_ALIVE_AFTER`], and given up
@@ -45,12 +62,18 @@ impl Socket {
 
     /// Waits until there may be something to read, the end of the stream included.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_read_ready(cx)
+        match &self.kind {
+            Kind::Tcp(stream) => stream.poll_read_ready(cx),
+            Kind::Pipe(end) => end.poll_readable(cx),
+        }
     }
 
     /// Waits until the kernel may take bytes again.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.poll_write_ready(cx)
+        match &self.kind {
+            Kind::Tcp(stream) => stream.poll_write_ready(cx),
+            Kind::Pipe(end) => end.poll_writable(cx),
+        }
     }
 
     /// Receives once into `buffer` and returns how many bytes came; 0 is the end of the stream.
@@ -61,10 +84,14 @@ impl Socket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if nothing is there; else what the kernel reports.
     pub fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let stream = match &self.kind {
+            Kind::Tcp(stream) => stream,
+            Kind::Pipe(end) => return end.try_read(buffer),
+        };
         let capacity = buffer.len();
         let mut received = None;
-        let outcome = self.stream.try_io(Interest::READABLE, || {
-            let socket = SockRef::from(&self.stream);
+        let outcome = stream.try_io(Interest::READABLE, || {
+            let socket = SockRef::from(stream);
             let count = (&*socket).read(buffer)?;
             received = Some(count);
             // tokio never clears the flags of a closed direction, so an end that follows this read is not lost.
@@ -83,21 +110,32 @@ impl Socket {
     /// # Errors
     /// [`io::ErrorKind::WouldBlock`] if it takes none now; else what the kernel reports.
     pub fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.try_write(bytes)
+        match &self.kind {
+            Kind::Tcp(stream) => stream.try_write(bytes),
+            Kind::Pipe(end) => end.try_write(bytes),
+        }
     }
 
     /// Tells the peer that nothing more follows. Reading goes on.
     pub fn shutdown_write(&self) {
-        // The one possible failure is that the connection is gone, which is what the caller wants.
-        let _gone = SockRef::from(&self.stream).shutdown(Shutdown::Write);
+        match &self.kind {
+            Kind::Tcp(stream) => {
+                // The one possible failure is that the connection is gone, which is what the caller wants.
+                let _gone = SockRef::from(stream).shutdown(Shutdown::Write);
+            }
+            Kind::Pipe(end) => end.shutdown_write(),
+        }
     }
 
     /// The address the connection came in on.
     ///
     /// # Errors
-    /// If the kernel cannot tell; asked anew each time, since nobody needs it often enough to keep it.
+    /// If the kernel cannot tell; asked anew each time, since nobody needs it often enough to keep it. A pipe has none.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.local_addr()
+        match &self.kind {
+            Kind::Tcp(stream) => stream.local_addr(),
+            Kind::Pipe(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
     }
 }
 
@@ -145,12 +183,21 @@ mod tests {
     #[tokio::test]
     async fn options_are_set_and_addresses_known() {
         let (socket, client) = connected().await;
-        assert!(socket.stream.nodelay().unwrap());
+        let Kind::Tcp(stream) = &socket.kind else {
+            panic!("it was accepted");
+        };
+        assert!(stream.nodelay().unwrap());
         assert_eq!(
-            SockRef::from(&socket.stream).tcp_notsent_lowat().unwrap(),
+            SockRef::from(stream).tcp_notsent_lowat().unwrap(),
             NOT_SENT_BYTES_MAX
         );
         assert_eq!(socket.local_addr().unwrap(), client.peer_addr().unwrap());
+    }
+
+    /// There is one for each session.
+    #[test]
+    fn a_pipe_makes_no_socket_larger() {
+        assert_eq!(size_of::<Socket>(), size_of::<TcpStream>());
     }
 
     #[tokio::test]

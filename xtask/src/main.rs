@@ -10,6 +10,7 @@ mod bench;
 mod demo;
 mod fuzz;
 mod generate;
+mod package;
 mod run;
 mod test;
 mod tidy;
@@ -22,6 +23,7 @@ cargo xtask COMMAND
   demo [--check] [--release] [--fresh]   start a node with two accounts and say how to connect
   test [STAGE…]                          install what the tests need, then run all of them (or only these stages)
   bench …                                measure this server, a bare relay and peers; prints one table
+  package [--debug]                      make the Debian package
   gen                                    write all generated files anew
   tidy                                   check the house rules
   fuzz [TARGET] [--seconds N]            fuzz with the kept corpus (60 s for all targets together unless said)
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
         "demo" => demo::run(&args),
         "test" => test::run(&args),
         "bench" => bench::run(&args),
+        "package" => package::run(&args),
         // There is no more to say of these.
         "gen" | "tidy" if args == ["--help"] => {
             println!("{USAGE}");

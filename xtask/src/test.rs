@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::{demo, fuzz, run, tidy};
+use crate::{demo, fuzz, package, run, tidy};
 
 const USAGE: &str = "\
 cargo xtask test [STAGE…]
@@ -32,6 +32,7 @@ const STAGES: &[(&str, Stage)] = &[
     ("interop", interop),
     ("proof", proof),
     ("demo", demo),
+    ("package", package::test),
     ("fuzz", || fuzz::all(Duration::from_secs(FUZZ_SECS))),
 ];
 

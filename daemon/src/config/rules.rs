@@ -34,6 +34,7 @@ pub struct Checks<'a> {
     /// Whether files that the configuration names are looked at.
     pub(super) looks_at_files: bool,
     pub(super) findings: Vec<Finding>,
+    pub(super) warnings: Vec<Finding>,
 }
 
 impl Checks<'_> {
@@ -44,15 +45,26 @@ impl Checks<'_> {
     /// An option that is not in the file is pointed at by its table. If its value was refused already,
     /// nothing is reported.
     pub fn finding(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        let finding = self.located(path, message.into(), hint.into());
+        self.findings.extend(finding);
+    }
+
+    /// Reports something that stops no start and should be mended all the same. Otherwise as [`Checks::finding`].
+    pub fn warning(&mut self, path: &str, message: impl Into<String>, hint: impl Into<String>) {
+        let message = format!("warning: {}", message.into());
+        let warning = self.located(path, message, hint.into());
+        self.warnings.extend(warning);
+    }
+
+    fn located(&self, path: &str, message: String, hint: String) -> Option<Finding> {
         let path = self.scope.join(path);
         if self.wrong.iter().any(|wrong| path.starts_with(&wrong.path)) {
-            return;
+            return None;
         }
-        let finding = match self.span(&path) {
+        Some(match self.span(&path) {
             Some(span) => Finding::at(self.source, span, message, hint),
             None => Finding::in_file(message, hint),
-        };
-        self.findings.push(finding);
+        })
     }
 
     /// Whether everything at and below this path (relative) has a usable value. A rule asks for each option
@@ -76,19 +88,25 @@ impl Checks<'_> {
     /// Reports if the file that the option at `path` (relative) names cannot be opened for reading. Only
     /// where a file is loaded: a text that is parsed may be meant for another machine.
     pub fn file(&mut self, path: &str, file: &Path) {
+        let _told = self.opens(path, file);
+    }
+
+    /// As [`Checks::file`]; whether the file was looked at and can be opened.
+    pub fn opens(&mut self, path: &str, file: &Path) -> bool {
         if !self.looks_at_files {
-            return;
+            return false;
         }
         let problem = match fs::metadata(file) {
             Ok(metadata) if !metadata.is_file() => "is not a regular file".into(),
             Ok(_) => match fs::File::open(file) {
-                Ok(_) => return,
+                Ok(_) => return true,
                 Err(error) => format!("cannot be read: {error}"),
             },
             Err(error) => format!("cannot be read: {error}"),
         };
         let name = path.rsplit('.').next().unwrap_or_default();
         self.finding(path, format!("`{name}`: {problem}"), "");
+        false
     }
 
     /// Checks a part that stands in the file below this key.

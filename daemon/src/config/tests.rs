@@ -647,3 +647,39 @@ fn an_option_without_a_comment_is_found() {
     assert_eq!(undocumented(&schemars::schema_for!(Sample)), [""; 0]);
     assert_eq!(undocumented(&schemars::schema_for!(Bare)), ["silent"]);
 }
+
+#[test]
+fn a_review_has_warnings_beside_the_outcome() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("f.toml");
+    let review = |text: &str| {
+        fs::write(&path, text).unwrap();
+        let reviewed = super::review(
+            &path,
+            &CATALOGUE,
+            |sample: &Sample, checks: &mut Checks<'_>| {
+                let is_sound = checks.is_sound("general.hosts");
+                for host in sample.general.hosts.iter().filter(|_| is_sound) {
+                    checks.warning("general.hosts", format!("{host} is far away"), "move");
+                }
+            },
+        );
+        let outcome = reviewed.outcome.map_err(|findings| findings.to_string());
+        (outcome, reviewed.warnings.to_string())
+    };
+    let (outcome, warnings) = review("[general]\nhosts = ['a']\n");
+    assert!(outcome.is_ok());
+    assert!(
+        warnings.contains("f.toml:2:9: warning: a is far away\n"),
+        "{warnings}"
+    );
+    assert!(warnings.ends_with("^^^^^ move\n"), "{warnings}");
+
+    let (outcome, warnings) = review("[general]\nhosts = ['a']\nflag = 1\n");
+    assert!(outcome.unwrap_err().contains("f.toml:3:8: "));
+    assert!(warnings.contains("a is far away"), "{warnings}");
+
+    let (outcome, warnings) = review("[general]\nhosts = [1]\n");
+    assert!(outcome.unwrap_err().contains("f.toml:2:"));
+    assert_eq!(warnings, "", "of what was refused nothing is said");
+}

@@ -27,6 +27,8 @@ pub(super) struct Walk<'a> {
 #[derive(Default)]
 pub(super) struct Found {
     pub(super) findings: Vec<Finding>,
+    /// What stops no start.
+    pub(super) warnings: Vec<Finding>,
     /// Keys that are not ours, with no value for us.
     pub(super) unknown: Vec<OptionPath>,
     /// Options with a value that cannot be used.

@@ -7,9 +7,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tracing::{Level, Metadata};
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::Format;
+use super::journal::Output;
 
 /// At most this many lines wait to be written; further ones are dropped and counted.
 pub const QUEUED_LINES_MAX: usize = 16_384;
@@ -25,6 +27,7 @@ const FLUSH_WAIT_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Queue {
     sender: SyncSender<Order>,
     counts: Arc<Counts>,
+    reader: Output,
 }
 
 /// The end that writes: a thread. Dropping it writes out what is queued, for at most [`FLUSH_WAIT_MAX`].
@@ -48,6 +51,7 @@ struct Counts {
 impl Queue {
     pub(super) fn start(
         format: Format,
+        reader: Output,
         output: Box<dyn Write + Send>,
     ) -> io::Result<(Self, Writer)> {
         let (sender, receiver) = sync_channel(QUEUED_LINES_MAX);
@@ -56,11 +60,12 @@ impl Queue {
         let queue = Self {
             sender,
             counts: Arc::clone(&counts),
+            reader,
         };
         let thread = std::thread::Builder::new()
             .name("logs".into())
             .spawn(move || {
-                write_lines(&receiver, &counts, format, output);
+                write_lines(&receiver, &counts, (format, reader), output);
                 // Nobody waits any more when the wait was too long.
                 let _gone = done_sender.send(());
             })?;
@@ -102,7 +107,7 @@ impl Drop for Writer {
 fn write_lines(
     receiver: &Receiver<Order>,
     counts: &Counts,
-    format: Format,
+    form: (Format, Output),
     mut output: Box<dyn Write + Send>,
 ) {
     let mut dropped_told = 0;
@@ -112,7 +117,7 @@ fn write_lines(
         counts.queued_bytes.fetch_sub(line.len(), Ordering::Relaxed);
         let dropped = counts.dropped.load(Ordering::Relaxed);
         if dropped > dropped_told {
-            let _unwritten = output.write_all(dropped_line(format, dropped).as_bytes());
+            let _unwritten = output.write_all(dropped_line(form, dropped).as_bytes());
             dropped_told = dropped;
         }
     }
@@ -120,21 +125,29 @@ fn write_lines(
 }
 
 /// The line that tells of dropped lines; written by hand, since logging it could be dropped as well.
-fn dropped_line(format: Format, total: u64) -> String {
+fn dropped_line((format, reader): (Format, Output), total: u64) -> String {
+    let prefix = reader.prefix(Level::WARN);
     match format {
-        Format::Text => format!("WARN daemon::logs: log lines dropped total={total}\n"),
+        Format::Text => format!("{prefix}WARN daemon::logs: log lines dropped total={total}\n"),
         Format::Json => format!(
-            "{{\"level\":\"WARN\",\"message\":\"log lines dropped\",\"total\":{total},\"target\":\"daemon::logs\"}}\n"
+            "{prefix}{{\"level\":\"WARN\",\"message\":\"log lines dropped\",\"total\":{total},\"target\":\"daemon::logs\"}}\n"
         ),
     }
 }
 
 /// Takes one event's line. `tracing_subscriber` writes each event with one call.
-pub(super) struct Line<'a>(&'a Queue);
+pub(super) struct Line<'a> {
+    queue: &'a Queue,
+    prefix: &'static str,
+}
 
 impl Write for Line<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.push(bytes);
+        if self.prefix.is_empty() {
+            self.queue.push(bytes);
+        } else {
+            self.queue.push(&prefixed(self.prefix, bytes));
+        }
         Ok(bytes.len())
     }
 
@@ -143,11 +156,33 @@ impl Write for Line<'_> {
     }
 }
 
+/// The prefix before each line of an event: a backtrace has several.
+pub(super) fn prefixed(prefix: &str, bytes: &[u8]) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(bytes.len() + prefix.len());
+    for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+        lines.extend_from_slice(prefix.as_bytes());
+        lines.extend_from_slice(line);
+    }
+    lines
+}
+
 impl<'a> MakeWriter<'a> for Queue {
     type Writer = Line<'a>;
 
     fn make_writer(&'a self) -> Line<'a> {
-        Line(self)
+        let prefix = self.reader.prefix(Level::INFO);
+        Line {
+            queue: self,
+            prefix,
+        }
+    }
+
+    fn make_writer_for(&'a self, event: &Metadata<'_>) -> Line<'a> {
+        let prefix = self.reader.prefix(*event.level());
+        Line {
+            queue: self,
+            prefix,
+        }
     }
 }
 
@@ -187,7 +222,7 @@ mod tests {
             gate,
             text: Arc::clone(&text),
         };
-        let (queue, writer) = Queue::start(Format::Text, Box::new(output)).unwrap();
+        let (queue, writer) = Queue::start(Format::Text, Output::Stream, Box::new(output)).unwrap();
         queue.push(b"first\n");
         is_entered.recv().unwrap();
 
@@ -222,7 +257,7 @@ mod tests {
             gate,
             text: Arc::default(),
         };
-        let (queue, writer) = Queue::start(Format::Text, Box::new(output)).unwrap();
+        let (queue, writer) = Queue::start(Format::Text, Output::Stream, Box::new(output)).unwrap();
         let line = vec![b'x'; QUEUED_BYTES_MAX / 4];
         for _ in 0..4 {
             queue.push(&line);
@@ -236,7 +271,16 @@ mod tests {
 
     #[test]
     fn the_dropped_line_in_json_is_json() {
-        let line: serde_json::Value = serde_json::from_str(&dropped_line(Format::Json, 7)).unwrap();
+        let line = dropped_line((Format::Json, Output::Stream), 7);
+        let line: serde_json::Value = serde_json::from_str(&line).unwrap();
         assert_eq!(line["total"], 7);
+    }
+
+    #[test]
+    fn each_line_for_the_journal_has_its_priority() {
+        let lines = prefixed("<3>", b"panicked\n  at a\n  at b\n");
+        assert_eq!(lines, b"<3>panicked\n<3>  at a\n<3>  at b\n");
+        let line = dropped_line((Format::Text, Output::Journal), 7);
+        assert!(line.starts_with("<4>WARN "), "{line}");
     }
 }

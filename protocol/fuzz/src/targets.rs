@@ -1,5 +1,6 @@
 //! What is fuzzed: functions that panic when a property does not hold.
 
+mod bosh;
 mod jid;
 mod proxy;
 mod sasl;
@@ -17,11 +18,12 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 5] = [
+pub(crate) const TARGETS: [Target; 6] = [
     xml_stream::TARGET,
     xml_tree::TARGET,
     jid::TARGET,
     sasl::TARGET,
+    bosh::TARGET,
     proxy::TARGET,
 ];
 

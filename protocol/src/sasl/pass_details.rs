@@ -5,6 +5,7 @@
 //! - `==MULTI_SCRAM==,ITERATIONS,===SHA1===SALT|STOREDKEY|SERVERKEY,==SHA224==…,==SHA256==…,==SHA384==…,==SHA512==…`
 //!   with any non-empty choice of the hashes in any order. (The tag of SHA-1 does have three equals signs.)
 //! - `==SCRAM==,STOREDKEY,SERVERKEY,SALT,ITERATIONS` for SHA-1.
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use base64::Engine;
@@ -92,10 +93,22 @@ impl PassDetails {
     /// each of the [`password_forms`] is tried, so it takes at most twice the iterations. In constant time but for the
     /// number of forms, which depends on the given password alone.
     pub fn verify_password(&self, password: &str) -> bool {
-        let Some(keys) = self.keys.first() else {
-            return false;
+        self.matching_form(password).is_some()
+    }
+
+    /// The same; gives the form of the password that the keys are of.
+    pub fn matching_form<'a>(&self, password: &'a str) -> Option<Cow<'a, str>> {
+        let keys = self.keys.first()?;
+        password_forms(password).find(|form| keys.verify_password(form))
+    }
+
+    /// Whether there are keys for each of these hashes, of so many iterations at least.
+    pub fn is_as_strong_as(&self, hashes: &[ScramHash], iterations: u32) -> bool {
+        let is_enough = |hash: &ScramHash| {
+            let keys = self.key(*hash);
+            keys.is_some_and(|keys| keys.iterations() >= iterations)
         };
-        password_forms(password).any(|form| keys.verify_password(&form))
+        hashes.iter().all(is_enough)
     }
 
     /// The multi form.

@@ -30,8 +30,11 @@ pub(crate) struct Other {
     root: Box<str>,
     default: Box<str>,
     has_usual_stream: bool,
-    others: Vec<(Box<str>, Box<str>)>,
+    others: Prefixes,
 }
+
+/// Prefixes and the names of their namespaces.
+type Prefixes = Vec<(Box<str>, Box<str>)>;
 
 impl Context {
     /// What an element finds there.
@@ -105,14 +108,7 @@ pub(crate) fn header(
         version: frame::attribute(text, index, "version").map(Into::into),
         lang: value(Key::Lang).filter(|tag| is_language(tag)),
     };
-    let is_usual_stream =
-        |(prefix, ns): &(Span, Ns)| prefix.of(text) == "stream" && name_of(*ns) == ns::STREAM;
-    let has_usual_stream = stack.declared().any(|declared| is_usual_stream(&declared));
-    let others: Vec<(Box<str>, Box<str>)> = stack
-        .declared()
-        .filter(|declared| !is_usual_stream(declared))
-        .map(|(prefix, ns)| (prefix.of(text).into(), name_of(ns).into()))
-        .collect();
+    let (has_usual_stream, others) = declared(text, stack, spilled);
     let root = index.name.of(text);
     let is_usual = has_usual_stream && others.is_empty() && root == USUAL_ROOT;
     let context = match default {
@@ -128,8 +124,35 @@ pub(crate) fn header(
     Ok((header, context))
 }
 
+/// The prefixes that a start tag declares: whether `stream` is the usual one, and the others.
+fn declared(text: &str, stack: &Stack, spilled: &[Box<str>]) -> (bool, Prefixes) {
+    let outside = Outside::with_default("");
+    let name_of = |ns: Ns| outside.name(ns, text, spilled);
+    let is_usual_stream =
+        |(prefix, ns): &(Span, Ns)| prefix.of(text) == "stream" && name_of(*ns) == ns::STREAM;
+    let has_usual_stream = stack.declared().any(|declared| is_usual_stream(&declared));
+    let others = stack
+        .declared()
+        .filter(|declared| !is_usual_stream(declared))
+        .map(|(prefix, ns)| (prefix.of(text).into(), name_of(ns).into()))
+        .collect();
+    (has_usual_stream, others)
+}
+
+/// What the root of a document leaves behind for elements of a client's stream that stand in it. An element that
+/// declares no namespace is one of the stream's, whatever the root is.
+pub(super) fn wrapper(text: &str, index: &Index, stack: &Stack, spilled: &[Box<str>]) -> Context {
+    let (has_usual_stream, others) = declared(text, stack, spilled);
+    Context::Other(Box::new(Other {
+        root: index.name.of(text).into(),
+        default: ns::CLIENT.into(),
+        has_usual_stream,
+        others,
+    }))
+}
+
 /// `tag` has the form of a language tag (RFC 5646 section 2.1) of a sensible length.
-fn is_language(tag: &str) -> bool {
+pub(crate) fn is_language(tag: &str) -> bool {
     tag.len() <= LANGUAGE_BYTES_MAX
         && tag.split('-').all(|part| {
             (1..=8).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_alphanumeric())

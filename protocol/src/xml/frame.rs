@@ -140,6 +140,35 @@ impl<'a> Frame<'a> {
         tree::build(self.text, self.outside)
     }
 
+    /// Appends the element as one of a client's stream with the usual header: the bytes as they are, unless they use
+    /// what is declared around them.
+    pub fn write_to_stream(&self, out: &mut Vec<u8>) {
+        if self.index.is_rewritten {
+            self.to_element().write(out, ns::CLIENT);
+        } else {
+            out.extend_from_slice(self.bytes());
+        }
+    }
+
+    /// Appends an element of a stream with the usual header to a place where another namespace is the default. Returns
+    /// whether the prefix `stream` has to be declared there.
+    pub fn write_declared(&self, out: &mut Vec<u8>) -> bool {
+        let inherits = self.index.ns == Ns::Default;
+        let start = if inherits { self.index.name.end } else { 0 };
+        let (name, rest) = self
+            .text
+            .split_at_checked(start as usize)
+            .unwrap_or(("", self.text));
+        out.extend_from_slice(name.as_bytes());
+        if inherits {
+            out.extend_from_slice(b" xmlns='");
+            super::escape(self.outside.default, Written::Attribute, out);
+            out.push(b'\'');
+        }
+        out.extend_from_slice(rest.as_bytes());
+        self.index.is_rewritten
+    }
+
     /// The stanza with `from` set to the sender's address and, if it has no `xml:lang`, the stream's. Kept bytes are
     /// spliced if they are in forwardable form, else re-serialised. Children that only servers add are removed, if
     /// `is_ours` says so of their `by` or `from` or in any case. `to` is in normal form afterwards.

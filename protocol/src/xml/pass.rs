@@ -328,7 +328,11 @@ pub(crate) struct Progress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level<'a> {
     /// Before the stream header.
-    Prolog { allows_declaration: bool },
+    Prolog {
+        allows_declaration: bool,
+        /// The first tag may be the only one.
+        allows_empty: bool,
+    },
     /// Inside of the stream; the name is that of the header's tag, empty if the stream has none.
     Stream { root: &'a str },
 }
@@ -443,11 +447,13 @@ impl Pass<'_> {
     }
 
     fn declaration(&self, end: usize) -> Result<Found, Fault> {
-        let allowed = self.level
-            == Level::Prolog {
+        let allowed = matches!(
+            self.level,
+            Level::Prolog {
                 allows_declaration: true,
+                ..
             }
-            && self.progress.offset == 0;
+        ) && self.progress.offset == 0;
         if !allowed {
             return Err(Fault::MALFORMED);
         }
@@ -471,11 +477,17 @@ impl Pass<'_> {
 
     fn empty(&mut self, tag: &BytesStart<'_>, end: usize) -> Result<Option<Found>, Fault> {
         self.open(tag, end)?;
-        if matches!(self.level, Level::Prolog { .. }) {
+        match self.level {
+            Level::Stream { .. } => self.close(end),
+            Level::Prolog {
+                allows_empty: true, ..
+            } => {
+                self.check_characters(end)?;
+                Ok(Some(Found::Header(end)))
+            }
             // A stream that ends in its first tag.
-            return Err(Fault::Condition(StreamCondition::BadFormat));
+            Level::Prolog { .. } => Err(Fault::Condition(StreamCondition::BadFormat)),
         }
-        self.close(end)
     }
 
     fn end(&mut self, name: &str, end: usize) -> Result<Option<Found>, Fault> {

@@ -150,10 +150,14 @@ fn question(token: &[u8], level: Level<'_>, is_inside: bool) -> Result<(Pending,
     if !is_declaration {
         return Err(Fault::Condition(StreamCondition::RestrictedXml));
     }
-    let allowed = Level::Prolog {
-        allows_declaration: true,
-    };
-    if is_inside || level != allowed {
+    let is_allowed = matches!(
+        level,
+        Level::Prolog {
+            allows_declaration: true,
+            ..
+        }
+    );
+    if is_inside || !is_allowed {
         return Err(Fault::MALFORMED);
     }
     let mut pending = Pending::Declaration;

@@ -6,13 +6,13 @@
 use std::io::{ErrorKind, Read, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use server::api::control::{COMMANDS, Command, SOCKET_NAME};
-use server::run::DATA_DIR_DEFAULT;
+use server::run::{DATA_DIR_DEFAULT, DATA_DIR_PACKAGED};
 
 const EXIT_ERROR: u8 = 1;
 const EXIT_USAGE: u8 = 2;
@@ -134,8 +134,17 @@ fn parse(args: &[String], input: impl Read) -> Result<Request, String> {
         "command": command.name,
         "args": values(command, &read.flags, input)?,
     });
-    let data_dir = read.data_dir.unwrap_or(DATA_DIR_DEFAULT).into();
+    let data_dir = read.data_dir.map_or_else(found_data_dir, PathBuf::from);
     Ok(Request::Run { data_dir, request })
+}
+
+/// Where a node runs, if it runs in one of the usual places: below the working directory, or as the packaged service.
+fn found_data_dir() -> PathBuf {
+    let has_node = |dir: &&str| Path::new(dir).join(SOCKET_NAME).exists();
+    let found = [DATA_DIR_DEFAULT, DATA_DIR_PACKAGED]
+        .into_iter()
+        .find(has_node);
+    found.unwrap_or(DATA_DIR_DEFAULT).into()
 }
 
 /// The command's arguments: each that it has, and no other.
@@ -208,7 +217,7 @@ fn help(wanted: impl Fn(&Command) -> bool) -> String {
         text.push_str(&format!("\n  {}\n      {}\n", usage(command), command.help));
     }
     text.push_str(&format!(
-        "\n  --data-dir DIR   {DATA_DIR_DEFAULT} below the working directory unless given\n  \
+        "\n  --data-dir DIR   unless given {DATA_DIR_DEFAULT} below the working directory, or {DATA_DIR_PACKAGED}\n  \
          -h, --help       of all commands, of a category, or of a command\n  -V, --version\n\n\
          Exit codes: 0 done, 1 the node answered with an error, 2 wrong usage, 3 the node cannot be reached\n"
     ));

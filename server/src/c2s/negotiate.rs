@@ -20,6 +20,7 @@ use crate::auth::mechanisms::{Mechanism, Offer};
 use crate::host::Host;
 
 mod bind;
+mod register;
 mod sasl;
 
 /// Login must be finished by then.
@@ -42,6 +43,8 @@ pub(super) struct Negotiation<'a> {
     encrypted: bool,
     /// Who has logged in.
     account: Option<BareJid>,
+    /// When the last attempt to log in was begun.
+    login_begun: Instant,
     attempts: u32,
     bindings_refused: u32,
     /// Why the attempt fails that is being refused.
@@ -73,6 +76,7 @@ pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
         handshake: None,
         encrypted,
         account: None,
+        login_begun: Instant::now(),
         attempts: 0,
         bindings_refused: 0,
         binds_otherwise: false,
@@ -240,6 +244,9 @@ impl Negotiation<'_> {
             }
             out.extend_from_slice(b"</starttls>");
         }
+        if self.registration().is_some() {
+            out.extend_from_slice(b"<register xmlns='http://jabber.org/features/iq-register'/>");
+        }
         let offer = self.offer();
         let mechanisms = self.mechanisms();
         if mechanisms.is_empty() {
@@ -295,6 +302,12 @@ impl Negotiation<'_> {
                     None,
                 ));
                 Ok(Step::Stay)
+            }
+            ("iq", ns::CLIENT) if element.child("query", ns::REGISTER).is_some() => {
+                match self.registration() {
+                    Some(registration) => Box::pin(self.register(&registration, &element)).await,
+                    None => Err(StreamCondition::NotAuthorized.into()),
+                }
             }
             ("message" | "presence" | "iq", ns::CLIENT) => {
                 Err(StreamCondition::NotAuthorized.into())

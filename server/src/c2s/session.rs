@@ -16,7 +16,7 @@ use super::resume::{HandledCountTooHigh, Kept, KeptRow, Managed, Token};
 use super::shaper::Shaper;
 use super::{End, Incoming, ListenerSettings, Received};
 use crate::hooks::{
-    Halt, SessionClosed, SessionOpened, UserSendIq, UserSendMessage, UserSendPresence,
+    Halt, MaySend, SessionClosed, SessionOpened, UserSendIq, UserSendMessage, UserSendPresence,
 };
 use crate::host::Host;
 use crate::host::config::Acknowledge;
@@ -302,6 +302,7 @@ impl Session {
                 let delivery = Delivery { stanza, token };
                 if delivery.stanza.kind() == Kind::Message
                     && self.host.hooks.is_silent::<UserSendMessage>()
+                    && !self.is_restricted()
                 {
                     self.copy_sent(&delivery.stanza);
                     return match self.router.try_route(delivery, &mut self.batch) {
@@ -376,13 +377,37 @@ impl Session {
         match slow {
             Slow::Routed(delivery) => self.route(delivery).await,
             Slow::Enable(element) => self.enable(&element),
-            Slow::Stanza(delivery) => match delivery.stanza.kind() {
-                Kind::Message => self.message(delivery).await,
-                Kind::Presence => self.presence(delivery).await,
-                Kind::Iq => self.iq(delivery).await,
-            },
+            // Boxed, or every handler that waits would hold room for it.
+            Slow::Stanza(delivery) => return Box::pin(self.stanza(delivery)).await,
         }
         ControlFlow::Continue(())
+    }
+
+    async fn stanza(&mut self, delivery: Delivery) -> ControlFlow<End> {
+        let Some(delivery) = self.restrict(delivery).await else {
+            return ControlFlow::Continue(());
+        };
+        match delivery.stanza.kind() {
+            Kind::Message => self.message(delivery).await,
+            Kind::Presence => self.presence(delivery).await,
+            Kind::Iq => return self.iq(delivery).await,
+        }
+        ControlFlow::Continue(())
+    }
+
+    /// Whether a list of the account may have to be asked about what the session sends.
+    fn is_restricted(&self) -> bool {
+        !self.outlet.has(Flag::Unrestricted) && !self.host.hooks.is_silent::<MaySend>()
+    }
+
+    /// Answers what a list of the account does not let out.
+    async fn restrict(&mut self, delivery: Delivery) -> Option<Delivery> {
+        if delivery.stanza.to().is_none() || !self.is_restricted() {
+            return Some(delivery);
+        }
+        let (mut route, outlet) = (self.scope(), self.outlet.clone());
+        // Few sessions get here.
+        Box::pin(async move { route.release(&outlet, delivery).await }).await
     }
 
     /// A scope for handlers that route.
@@ -453,13 +478,16 @@ impl Session {
         }
     }
 
-    async fn iq(&mut self, delivery: Delivery) {
+    async fn iq(&mut self, delivery: Delivery) -> ControlFlow<End> {
         let is_request = matches!(
             delivery.stanza.stanza_type(),
             StanzaType::Get | StanzaType::Set
         );
         match own_target(self, &delivery.stanza) {
-            Some(_) if !is_request => self.batch.settle(delivery.token),
+            Some(_) if !is_request => {
+                self.router.questions.take(&delivery.stanza);
+                self.batch.settle(delivery.token);
+            }
             Some(_) if delivery.stanza.payload() == Some(("session", ns::SESSION)) => {
                 let reply = delivery.stanza.result_reply(None);
                 let _closed = self.outlet.push(reply, None, &mut self.batch);
@@ -475,6 +503,11 @@ impl Session {
                 let session = Some(self.outlet.clone());
                 let host = self.host.clone();
                 Box::pin(route.answer(&host, delivery, target, session)).await;
+                drop(route);
+                // What the client wanted may be its end: then nothing behind it counts.
+                if let Some((error, reason)) = self.outlet.take_close() {
+                    return ControlFlow::Break(End::Ordered(error, reason));
+                }
             }
             None => {
                 let mut event = UserSendIq {
@@ -492,6 +525,7 @@ impl Session {
                 }
             }
         }
+        ControlFlow::Continue(())
     }
 
     fn halt(&mut self, delivery: Delivery, halt: &Halt) {

@@ -39,6 +39,9 @@ fn examples() -> Vec<(PathBuf, String)> {
         examples.push((path, text));
     }
     assert!(examples.len() >= 4);
+    let packaged = Path::new(ROOT).join("debian/meerkat.toml");
+    let text = fs::read_to_string(&packaged).unwrap();
+    examples.push((packaged, text));
     examples
 }
 
@@ -715,42 +718,6 @@ fn methods_are_those_with_a_section_unless_they_are_listed() {
         methods("[auth]\nrdbms = {}\nmethods = ['internal']\n"),
         [Method::Internal]
     );
-}
-
-#[test]
-fn the_check_of_a_file_prints_all_and_says_so_by_its_exit_code() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f.toml");
-    fs::write(&path, "[general]\nhosts = ['a.example']\n").unwrap();
-    let (text, code) = check_report(&path);
-    assert_eq!(text, format!("{}: no findings\n", path.display()));
-    assert_eq!(code, ExitCode::SUCCESS);
-
-    fs::write(&path, "[general]\nhosts = []\nloglevl = 1\n").unwrap();
-    let (text, code) = check_report(&path);
-    assert_eq!(
-        text.lines().filter(|line| line.contains("f.toml:")).count(),
-        2
-    );
-    assert_eq!(code, ExitCode::from(78));
-}
-
-#[test]
-fn a_certificate_that_is_not_there_is_a_finding() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("f.toml");
-    let text = format!(
-        "{GENERAL}[[listen.c2s]]\nport = 0\ntls = {{ certfile = '{0}/c', keyfile = '{0}/k' }}\n",
-        directory.path().display()
-    );
-    fs::write(&path, text).unwrap();
-    fs::write(directory.path().join("k"), "").unwrap();
-    let (text, _) = check_report(&path);
-    assert!(
-        text.contains(":4:20: `certfile`: cannot be read: No such file"),
-        "{text}"
-    );
-    assert_eq!(text.lines().count(), 4);
 }
 
 #[test]

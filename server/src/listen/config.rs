@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
 use protocol::jid::prepare_domain;
 use protocol::proxy::Network;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use transport::ProxyProtocol;
+use transport::{CertificatePaths, CertificateReview, ProxyProtocol};
 
 use crate::auth::config::Method;
 use crate::component::config::ComponentListener;
@@ -47,7 +47,8 @@ pub struct C2sListener {
     #[serde(default = "C2sListener::default_backlog")]
     #[schemars(range(min = 0, max = 1_000_000))]
     pub backlog: u32,
-    /// How many connections this port has at the same time; further ones are closed at once.
+    /// How many connections this port has at the same time; further ones are closed at once. A number of your own is
+    /// held against the limits of the machine at start.
     #[serde(default = "C2sListener::default_max_connections")]
     pub max_connections: OrInfinity<u64>,
     /// The greatest stanza that a client may send. A greater one is answered with `not-allowed`; one of more than twice
@@ -308,8 +309,20 @@ impl Default for HttpTransport {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpHandlers {
+    /// BOSH (XEP-0124), for clients in browsers and behind proxies. `[services.service_bosh]` has its options.
+    pub mongoose_bosh_handler: Vec<BoshHandler>,
     /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
+}
+
+/// Where BOSH is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BoshHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path, usually `/http-bind`.
+    pub path: String,
 }
 
 /// Where the metrics are.
@@ -376,13 +389,17 @@ const ANY_HOST: &str = "_";
 impl HttpHandlers {
     /// Where each handler is, with its path in the configuration.
     fn places(&self) -> Vec<(String, Place<'_>)> {
+        let bosh = self.mongoose_bosh_handler.iter().enumerate();
+        let bosh = bosh.map(|(index, of)| {
+            let place = Place::new(&of.host, &of.path);
+            (format!("mongoose_bosh_handler[{index}]"), place)
+        });
         let prometheus = self.mongoose_prometheus_handler.iter().enumerate();
-        prometheus
-            .map(|(index, of)| {
-                let place = Place::new(&of.host, &of.path);
-                (format!("mongoose_prometheus_handler[{index}]"), place)
-            })
-            .collect()
+        let prometheus = prometheus.map(|(index, of)| {
+            let place = Place::new(&of.host, &of.path);
+            (format!("mongoose_prometheus_handler[{index}]"), place)
+        });
+        bosh.chain(prometheus).collect()
     }
 }
 
@@ -434,6 +451,12 @@ impl C2sListener {
     /// Who may announce clients' addresses, if anybody does.
     pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
         proxy_protocol(self.proxy_protocol, self.proxy_protocol_networks.as_deref())
+    }
+
+    /// The limit of connections, if it is one that somebody chose.
+    pub fn chosen_connections(&self) -> Option<u64> {
+        let is_chosen = self.max_connections != Self::default_max_connections();
+        self.max_connections.finite().filter(|_| is_chosen)
     }
 
     /// Whether only this machine can reach it.
@@ -632,6 +655,10 @@ impl Check for HttpListener {
         }
         checks.within("handlers", |checks| {
             checks.each(
+                "mongoose_bosh_handler",
+                &self.handlers.mongoose_bosh_handler,
+            );
+            checks.each(
                 "mongoose_prometheus_handler",
                 &self.handlers.mongoose_prometheus_handler,
             );
@@ -650,6 +677,12 @@ impl Check for HttpListener {
 impl Check for HttpTls {
     fn check(&self, checks: &mut Checks<'_>) {
         self.files().check(checks);
+    }
+}
+
+impl Check for BoshHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        Place::new(&self.host, &self.path).check(checks);
     }
 }
 
@@ -691,8 +724,7 @@ impl TlsFiles<'_> {
             }
             _ => {}
         }
-        check_file("certfile", self.certfile, checks);
-        check_file("keyfile", self.keyfile, checks);
+        check_pair(self.certfile, self.keyfile, checks);
         if self.versions.is_empty() {
             checks.finding("versions", "no version of TLS is left", "");
         }
@@ -715,13 +747,55 @@ impl Check for DomainCertificate {
             let message = format!("{:?} is not a domain", self.domain);
             checks.finding("domain", message, "");
         }
-        check_file("certfile", Some(&self.certfile), checks);
-        check_file("keyfile", Some(&self.keyfile), checks);
+        let review = check_pair(Some(&self.certfile), Some(&self.keyfile), checks);
+        if review.is_some_and(|review| !review.covers(&self.domain)) {
+            let message = format!("the certificate is not for {:?}", self.domain);
+            checks.warning("certfile", message, "clients will not accept it");
+        }
     }
 }
 
-fn check_file(key: &str, path: Option<&Path>, checks: &mut Checks<'_>) {
-    if let Some(path) = path {
-        checks.file(key, path);
+/// A certificate that ends sooner than this is warned of: who renews by hand needs the time.
+const RENEW_BEFORE: Duration = Duration::from_hours(14 * 24);
+
+/// Reads a certificate and its key as a start does, if both files can be read.
+fn check_pair(
+    cert: Option<&Path>,
+    key: Option<&Path>,
+    checks: &mut Checks<'_>,
+) -> Option<CertificateReview> {
+    let mut is_there =
+        |name: &str, path: Option<&Path>| path.is_some_and(|path| checks.opens(name, path));
+    let (has_cert, has_key) = (is_there("certfile", cert), is_there("keyfile", key));
+    if !has_cert || !has_key {
+        return None;
+    }
+    let paths = CertificatePaths {
+        cert: cert?.to_owned(),
+        key: key?.to_owned(),
+    };
+    let now = SystemTime::now();
+    match CertificateReview::of(&paths, now) {
+        Ok(review) => {
+            let left = review.expiry.duration_since(now).unwrap_or_default();
+            if left < RENEW_BEFORE {
+                let days = left.as_secs() / 86_400;
+                let message = format!("the certificate expires in {days} days");
+                checks.warning("certfile", message, "renew it");
+            }
+            Some(review)
+        }
+        Err(problems) => {
+            for problem in problems {
+                let name = match problem.path == paths.cert {
+                    true => "certfile",
+                    false => "keyfile",
+                };
+                let reason = problem.reason.to_string();
+                let (message, hint) = reason.split_once("; ").unwrap_or((&reason, ""));
+                checks.finding(name, format!("`{name}`: {message}"), hint);
+            }
+            None
+        }
     }
 }

@@ -1,10 +1,15 @@
 //! `[modules]`: which features a host type has (RFC 6121 and XEPs), and their options.
 
-use daemon::config::{Check, OrInfinity, Seconds};
-use schemars::JsonSchema;
+use std::borrow::Cow;
+
+use daemon::config::{Check, Millis, OrInfinity, Seconds};
+use protocol::BareJid;
+use protocol::caps;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use super::ModulesConfig;
+use crate::auth::registration::network::Network;
 
 impl ModulesConfig {
     /// What a node without a configuration file has.
@@ -16,14 +21,18 @@ impl ModulesConfig {
                 ..Roster::default()
             }),
             presence: Some(Presence {}),
+            privacy: Some(Privacy::default()),
+            blocking: Some(Blocking::default()),
             offline: Some(Offline::default()),
             carbons: Some(Carbons::default()),
             csi: Some(Csi::default()),
-            ping: Some(Ping {}),
+            ping: Some(Ping::default()),
             version: Some(Version::default()),
             time: Some(Time::default()),
             private: Some(Private::default()),
             last: Some(Last::default()),
+            register: None,
+            caps: Some(Caps::default()),
             disco: Some(Disco::default()),
         }
     }
@@ -93,6 +102,22 @@ pub struct Roster {
 #[serde(deny_unknown_fields, default)]
 pub struct Presence {}
 
+/// Options of `mod_privacy`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Privacy {
+    /// Where lists are kept.
+    pub backend: Backend,
+}
+
+/// Options of `mod_blocking`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Blocking {
+    /// Where it is kept: in the lists of `mod_privacy`.
+    pub backend: Backend,
+}
+
 /// Options of `mod_carboncopy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -131,9 +156,48 @@ impl Default for Csi {
 }
 
 /// Options of `mod_ping`.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub struct Ping {}
+pub struct Ping {
+    /// Asks silent clients for a sign of life sooner than the node does anyway.
+    pub send_pings: bool,
+    /// After how much silence a client is asked.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub ping_interval: Seconds,
+    /// What becomes of a client that does not answer.
+    pub timeout_action: TimeoutAction,
+    /// How long a client has to answer.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub ping_req_timeout: Seconds,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+impl Default for Ping {
+    fn default() -> Self {
+        Self {
+            send_pings: false,
+            ping_interval: Seconds(60),
+            timeout_action: TimeoutAction::None,
+            ping_req_timeout: Seconds(32),
+            iqdisc: Iqdisc {
+                kind: IqdiscType::NoQueue,
+                workers: None,
+            },
+        }
+    }
+}
+
+/// What becomes of a client that does not answer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum TimeoutAction {
+    /// Nothing yet: the node ends it when it has been silent for seven minutes.
+    #[default]
+    None,
+    /// Its connection counts as lost.
+    Kill,
+}
 
 /// Options of `mod_version`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -183,6 +247,171 @@ pub struct Last {
     pub backend: Backend,
     /// How requests are queued.
     pub iqdisc: Iqdisc,
+}
+
+/// Options of `mod_register`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Register {
+    /// The access rule that the address of a new account has to pass.
+    pub access: String,
+    /// A message to each new account.
+    pub welcome_message: WelcomeMessage,
+    /// Who is told of each new account.
+    pub registration_watchers: Vec<Watcher>,
+    /// How hard a password must be to guess, in bits of entropy; 0 is any.
+    #[schemars(range(min = 0, max = 1_000))]
+    pub password_strength: u32,
+    /// From which addresses accounts may be made. The first network that has the address says it; without one,
+    /// they may.
+    pub ip_access: Vec<IpAccess>,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+impl Default for Register {
+    fn default() -> Self {
+        Self {
+            access: "all".into(),
+            welcome_message: WelcomeMessage::default(),
+            registration_watchers: Vec::new(),
+            password_strength: 0,
+            ip_access: Vec::new(),
+            iqdisc: Iqdisc::default(),
+        }
+    }
+}
+
+/// A message to each new account.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct WelcomeMessage {
+    /// Its subject.
+    pub subject: String,
+    /// Its text. Without either no message is sent.
+    pub body: String,
+}
+
+/// What holds for a network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct IpAccess {
+    /// An address, or a network such as `192.0.2.0/24`; `0.0.0.0` and `::` are all addresses of their kind.
+    pub address: Network,
+    /// Whether accounts may be made from there.
+    pub policy: IpPolicy,
+}
+
+/// Whether something may be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IpPolicy {
+    /// It may.
+    Allow,
+    /// It may not.
+    Deny,
+}
+
+impl IpPolicy {
+    /// Whether it may.
+    pub fn is_allowed(self) -> bool {
+        self == Self::Allow
+    }
+}
+
+/// The address of somebody who is told something.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Watcher(BareJid);
+
+impl Watcher {
+    /// The address.
+    pub fn address(&self) -> &BareJid {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Watcher {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let address = BareJid::parse(&text);
+        address
+            .map(Self)
+            .map_err(|error| format!("{text:?} is no address: {error}"))
+    }
+}
+
+impl From<Watcher> for String {
+    fn from(watcher: Watcher) -> Self {
+        watcher.0.as_str().to_owned()
+    }
+}
+
+impl JsonSchema for Watcher {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Watcher".into()
+    }
+
+    fn json_schema(_generator: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
+    }
+}
+
+/// Options of `mod_caps`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Caps {
+    /// Where it is kept what clients can do. Each node learns it for itself.
+    pub backend: CapsBackend,
+    /// How long a client has to answer what it can do.
+    #[schemars(range(min = 1, max = 600_000))]
+    pub iq_response_timeout: Millis,
+    /// The specifications by which the server and clients name what they can do.
+    pub versions: Vec<CapsVersion>,
+}
+
+impl Default for Caps {
+    fn default() -> Self {
+        Self {
+            backend: CapsBackend::Cets,
+            iq_response_timeout: Millis(5_000),
+            versions: vec![CapsVersion::V1, CapsVersion::V2],
+        }
+    }
+}
+
+/// Where it is kept what clients can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CapsBackend {
+    /// In memory.
+    #[default]
+    Cets,
+}
+
+/// A way to name what one can do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CapsVersion {
+    /// XEP-0115.
+    V1,
+    /// XEP-0390.
+    V2,
+}
+
+impl CapsVersion {
+    /// The specification.
+    pub fn version(self) -> caps::Version {
+        match self {
+            Self::V1 => caps::Version::V1,
+            Self::V2 => caps::Version::V2,
+        }
+    }
 }
 
 /// Options of `mod_disco`.

@@ -1,13 +1,15 @@
 //! XEP-0030: Service Discovery, and XEP-0157: Contact Addresses.
 //!
 //! What a domain and an account can do, as the modules announced it when they started; so this one starts last. An
-//! account answers its owner alone: to others it is as silent as one that does not exist.
+//! account answers its owner and those who see its presence: to others it is as silent as one that does not exist.
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protocol::{Element, StanzaCondition, StanzaError, StanzaType, ns};
 
+use super::caps::Caps;
 use super::config::ServerInfo;
+use super::roster::Roster;
 use super::{Needs, Start, StartError};
 use crate::iq::{Answer, HandleIq, IqRequest, Target};
 use crate::router::Route;
@@ -29,11 +31,22 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
             start.feature(target, feature);
         }
     }
+    let server = server_info(&config, &start.features(Target::Server));
+    let nodes = match start.get::<Caps>() {
+        Ok(caps) => caps.announce(start, &server),
+        Err(_) => Vec::new(),
+    };
+    let askers = Askers {
+        roster: start.get().ok(),
+    };
     let info = Arc::new(Info {
-        server: server_info(&config, &start.features(Target::Server)),
+        askers: askers.clone(),
+        server,
+        nodes,
         account: info(("account", "registered"), &start.features(Target::Account)),
     });
     let items = Arc::new(Items {
+        askers,
         extra_domains: config.extra_domains.clone(),
     });
     for target in [Target::Server, Target::Account] {
@@ -108,47 +121,79 @@ fn server_items(extra_domains: &[String], route: &Route, asked: &str) -> Element
 // ---- requests
 
 struct Info {
+    askers: Askers,
     server: Element,
+    /// By which the server is asked who knows a name of what it can do (XEP-0115).
+    nodes: Vec<String>,
     account: Element,
 }
 
 impl HandleIq for Info {
     async fn answer(&self, _route: &mut Route, request: &IqRequest) -> Answer {
-        Ok(Some(match asked(request)? {
-            Target::Server => self.server.clone(),
-            Target::Account => self.account.clone(),
+        let target = self.askers.target(request).await?;
+        let node = request.payload.attr("node");
+        Ok(Some(match (target, node) {
+            (Target::Server, None) => self.server.clone(),
+            (Target::Account, None) => self.account.clone(),
+            (Target::Server, Some(node)) if self.nodes.iter().any(|ours| ours == node) => {
+                self.server.clone().with_attr("node", node)
+            }
+            // Not even one that is empty.
+            (_, Some(_)) => return Err(StanzaCondition::ItemNotFound.into()),
         }))
     }
 }
 
 struct Items {
+    askers: Askers,
     extra_domains: Vec<String>,
 }
 
 impl HandleIq for Items {
     async fn answer(&self, route: &mut Route, request: &IqRequest) -> Answer {
-        Ok(Some(match asked(request)? {
+        let target = self.askers.target(request).await?;
+        if request.payload.attr("node").is_some() {
+            return Err(StanzaCondition::ItemNotFound.into());
+        }
+        Ok(Some(match target {
             Target::Server => server_items(&self.extra_domains, route, request.to.domain()),
             Target::Account => Element::new("query", ns::DISCO_ITEMS),
         }))
     }
 }
 
-/// Whom the request is for, if they answer it.
-fn asked(request: &IqRequest) -> Result<Target, StanzaError> {
-    let target = match request.to.local() {
-        None => Target::Server,
-        Some(_) if request.is_own_account() => Target::Account,
-        Some(_) => return Err(StanzaCondition::ServiceUnavailable.into()),
-    };
-    if request.stanza_type != StanzaType::Get {
-        return Err(StanzaCondition::BadRequest.into());
+/// Who gets an answer from an account.
+#[derive(Clone)]
+struct Askers {
+    /// Says who sees its presence, if there are contacts at all.
+    roster: Option<Arc<Roster>>,
+}
+
+impl Askers {
+    /// Whom the request is for, if they answer it.
+    async fn target(&self, request: &IqRequest) -> Result<Target, StanzaError> {
+        let target = match request.to.local() {
+            None => Target::Server,
+            Some(_) if self.may_ask_account(request).await? => Target::Account,
+            Some(_) => return Err(StanzaCondition::ServiceUnavailable.into()),
+        };
+        if request.stanza_type != StanzaType::Get {
+            return Err(StanzaCondition::BadRequest.into());
+        }
+        Ok(target)
     }
-    // There are no nodes yet, not even one that is empty.
-    if request.payload.attr("node").is_some() {
-        return Err(StanzaCondition::ItemNotFound.into());
+
+    async fn may_ask_account(&self, request: &IqRequest) -> Result<bool, StanzaError> {
+        let Some(roster) = self.roster.as_ref().filter(|_| !request.is_own_account()) else {
+            return Ok(request.is_own_account());
+        };
+        let account = request.to.to_bare();
+        let is_subscriber = roster.is_subscriber(&account, request.from.as_ref()).await;
+        is_subscriber.map_err(|error| {
+            tracing::error!(%error, "it could not be read who sees an account");
+            error.to_stanza_error()
+        })
     }
-    Ok(target)
 }
 
 #[cfg(test)]

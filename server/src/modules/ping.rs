@@ -1,11 +1,14 @@
 //! XEP-0199: XMPP Ping.
 //!
-//! Only the answer. Clients that are silent are asked by the node itself (`node/idle.rs`), whatever modules run.
+//! The answer, and how soon silent clients are asked. The node itself does that (`node/idle.rs`), whatever modules run.
 use std::sync::Arc;
 
+use daemon::config::Seconds;
 use protocol::ns;
 
+use super::config::TimeoutAction;
 use super::{Needs, Start, StartError};
+use crate::host::Pings;
 use crate::iq::{Answer, HandleIq, IqRequest, Target};
 use crate::router::Route;
 
@@ -17,7 +20,13 @@ pub fn needs(_config: &Config) -> Needs {
 }
 
 /// Answers pings to the domain and to accounts.
-pub async fn start(_config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
+pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartError> {
+    let secs = |time: Seconds| u32::try_from(time.duration().as_secs()).unwrap_or(u32::MAX);
+    start.made.pings = config.send_pings.then(|| Pings {
+        interval_secs: secs(config.ping_interval),
+        answer_secs: secs(config.ping_req_timeout),
+        is_lost: config.timeout_action == TimeoutAction::Kill,
+    });
     let ping = Arc::new(Ping);
     start.feature(Target::Server, ns::PING);
     start.feature(Target::Account, ns::PING);

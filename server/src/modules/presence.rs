@@ -19,7 +19,7 @@ use self::arrival::Arrival;
 use self::pace::{Changes, Requests, Turn};
 use super::roster::known::Subscriptions;
 use super::roster::subscription::{Inbound, Share, SubscriptionType};
-use super::roster::{self, Roster, deliver, unavailable};
+use super::roster::{self, Roster, deliver, deliver_from, unavailable};
 use super::{Needs, Start, StartError};
 use crate::c2s::session::Session;
 use crate::hooks::{
@@ -321,7 +321,8 @@ impl Shared {
         route.router.metrics.modules.presence_broadcasts.inc();
         for contact in subscriptions.subscribers() {
             if self.may_be_there(route, contact) {
-                deliver(route, Some(stanza.with_to(contact.as_ref()))).await;
+                let stanza = stanza.with_to(contact.as_ref());
+                deliver_from(route, session, Some(stanza)).await;
             }
         }
         // Who has lost the right meanwhile was perhaps told the end of the presence before this.
@@ -334,7 +335,8 @@ impl Shared {
         }
         for contact in subscriptions.subscribers() {
             if !now.is_subscriber(contact.as_str()) {
-                deliver(route, unavailable(session, Some(contact.as_ref()))).await;
+                let stanza = unavailable(session, Some(contact.as_ref()));
+                deliver_from(route, session, stanza).await;
             }
         }
     }
@@ -375,7 +377,8 @@ impl Shared {
         }
         for to in directed {
             if !self.was_told(&route, &subscriptions, &to) {
-                deliver(&mut route, Some(stanza.with_to(to.as_ref()))).await;
+                let stanza = stanza.with_to(to.as_ref());
+                deliver_from(&mut route, &outlet, Some(stanza)).await;
             }
         }
         found

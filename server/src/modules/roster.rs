@@ -2,6 +2,7 @@
 //!
 //! Requests of clients and pushes to them are here. [`subscription`] decides what a subscription stanza does, [`store`]
 //! keeps it, [`known`] remembers it while the account is online; `presence` receives the stanzas and sends presence.
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use protocol::{
 
 use self::known::{Known, Subscriptions, Turn};
 use self::store::{Done, Edit, EditError, Item, Overview, Push, Request, RosterStore, Since};
-use self::subscription::{Contact, Inbound, Outbound, Share, SubscriptionType};
+use self::subscription::{Contact, Inbound, Outbound, Share, Subscription, SubscriptionType};
 use super::{Needs, Start, StartError};
 use crate::auth::Accounts;
 use crate::c2s::session::Session;
@@ -262,6 +263,31 @@ impl Roster {
         Ok(item.is_some_and(|item| item.contact.state.has_from()))
     }
 
+    /// Who sees whose presence, and the groups that the account has put the contact into if they are asked for.
+    pub async fn relation(
+        &self,
+        account: &BareJid,
+        contact: &BareJid,
+        with_groups: bool,
+    ) -> Result<(Subscription, Vec<String>), storage::Error> {
+        if !with_groups {
+            let subscriptions = self.subscriptions(account).await?;
+            return Ok((subscriptions.of(contact.as_str()), Vec::new()));
+        }
+        let contact = contact.clone().into();
+        let item = self.store.load_item(account, &contact).await?;
+        Ok(item.map_or((Subscription::None, Vec::new()), |item| {
+            (item.contact.state.subscription(), item.groups)
+        }))
+    }
+
+    /// All groups of the account's contacts, sorted.
+    pub async fn groups(&self, account: &BareJid) -> Result<BTreeSet<String>, storage::Error> {
+        let roster = self.store.load(account).await?;
+        let groups = roster.items.into_iter().flat_map(|item| item.groups);
+        Ok(groups.collect())
+    }
+
     /// Requests that wait for the account's answer, as many as one login is told of.
     pub async fn requests(&self, account: &BareJid) -> Result<Vec<Request>, storage::Error> {
         self.store.requests(account, None).await
@@ -400,7 +426,8 @@ pub(super) async fn share(route: &mut Route, account: &BareJid, contact: &BareJi
         match share {
             Share::Available => show(route, &session, contact.as_ref()).await,
             Share::Unavailable if session.presence().is_some() => {
-                deliver(route, unavailable(&session, Some(contact.as_ref()))).await;
+                let stanza = unavailable(&session, Some(contact.as_ref()));
+                deliver_from(route, &session, stanza).await;
             }
             Share::Unavailable => {}
         }
@@ -411,7 +438,7 @@ pub(super) async fn share(route: &mut Route, account: &BareJid, contact: &BareJi
 pub(super) async fn show(route: &mut Route, session: &SessionRef, to: JidRef<'_>) {
     let mut showing = Showing::default();
     while let Some(stanza) = showing.next(session, to) {
-        deliver(route, Some(stanza)).await;
+        deliver_from(route, session, Some(stanza)).await;
     }
 }
 
@@ -463,6 +490,16 @@ pub(super) fn about(kind: SubscriptionType, from: &BareJid, to: &BareJid) -> Opt
         .with_attr("from", from.as_str())
         .with_attr("to", to.as_str());
     Stanza::from_element(&presence).ok()
+}
+
+/// Routes presence of a session, unless a list of its account keeps it in.
+pub(super) async fn deliver_from(route: &mut Route, session: &SessionRef, stanza: Option<Stanza>) {
+    let Some(stanza) = stanza else { return };
+    let may_send = !route.is_restricted(session)
+        || matches!(Box::pin(route.may_send(session, &stanza)).await, Ok(true));
+    if may_send {
+        deliver(route, Some(stanza)).await;
+    }
 }
 
 /// Routes presence that nobody waits for.

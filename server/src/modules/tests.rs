@@ -39,7 +39,7 @@ async fn generated_page_of_hooks_is_fresh() {
 // ---- answers
 
 /// Requests as they should be.
-const GOOD: [&str; 11] = [
+const GOOD: [&str; 16] = [
     "<query xmlns='jabber:iq:roster' ver='v'/>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' name='Nurse' subscription='none' ask='subscribe'>\
      <group>Servants</group><group/></item></query>",
@@ -49,6 +49,12 @@ const GOOD: [&str; 11] = [
     "<time xmlns='urn:xmpp:time'/>",
     "<query xmlns='jabber:iq:last' seconds='1'/>",
     "<query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference jid='a@b'/></storage></query>",
+    "<query xmlns='jabber:iq:privacy'><list name='some'><item type='jid' value='nurse@localhost' action='deny' \
+     order='1'><message/></item><item action='allow' order='2'/></list></query>",
+    "<query xmlns='jabber:iq:privacy'><active name='some'/></query>",
+    "<query xmlns='jabber:iq:privacy'><default/></query>",
+    "<block xmlns='urn:xmpp:blocking'><item jid='nurse@localhost'/></block>",
+    "<unblock xmlns='urn:xmpp:blocking'><item jid='nurse@localhost'/></unblock>",
     "<enable xmlns='urn:xmpp:carbons:2'/>",
     "<session xmlns='urn:ietf:params:xml:ns:xmpp-session'><optional/></session>",
     "<bind xmlns='urn:ietf:params:xml:ns:xmpp-bind'><resource>other</resource></bind>",
@@ -60,7 +66,18 @@ const VALUES: [&str; 6] = ["", " ", "@", "a b@/", "\u{1f9a1}", "-1"];
 /// The element with one thing changed, in every way that we know of, at every level.
 fn spoilt(element: &Element) -> Vec<Element> {
     let mut all = Vec::new();
-    for name in ["jid", "name", "subscription", "ask", "ver", "unknown"] {
+    for name in [
+        "jid",
+        "name",
+        "subscription",
+        "ask",
+        "ver",
+        "type",
+        "value",
+        "action",
+        "order",
+        "unknown",
+    ] {
         all.push(with_attr(element, name, None));
         for value in VALUES {
             all.push(with_attr(element, name, Some(value)));

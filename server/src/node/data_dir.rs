@@ -47,6 +47,14 @@ pub fn lock(data_dir: &Path) -> Result<Lock, LockError> {
     }
 }
 
+/// Whether a node runs with this directory. Looks only: makes nothing.
+pub fn is_in_use(data_dir: &Path) -> bool {
+    let Ok(file) = File::open(data_dir.join(LOCK_NAME)) else {
+        return false;
+    };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -54,9 +62,12 @@ mod tests {
     #[test]
     fn one_at_a_time_has_it() {
         let dir = tempfile::tempdir().unwrap();
+        assert!(!is_in_use(dir.path()));
         let first = lock(dir.path()).unwrap();
         assert!(matches!(lock(dir.path()), Err(LockError::InUse(_))));
+        assert!(is_in_use(dir.path()));
         drop(first);
+        assert!(!is_in_use(dir.path()));
         lock(dir.path()).unwrap();
     }
 

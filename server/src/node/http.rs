@@ -8,6 +8,7 @@ use tokio::net::TcpListener;
 use transport::{ListenOptions, ServerTls};
 
 use super::StartError;
+use crate::bosh::{Bosh, BoshHandler};
 use crate::c2s::Admission;
 use crate::listen::http::{
     HandlerPlan, HttpListener, HttpPlan, Port, Route, RoutePlan, Routes, pages,
@@ -22,6 +23,8 @@ pub(super) struct Parts<'a> {
     pub(super) router: &'a Arc<Router>,
     /// Limits of all listeners.
     pub(super) admission: &'a Arc<Admission>,
+    /// The sessions of BOSH.
+    pub(super) bosh: &'a Arc<Bosh>,
 }
 
 /// What an HTTP port serves, for the log.
@@ -31,6 +34,8 @@ pub struct Served {
     pub address: SocketAddr,
     /// Metrics, health and readiness.
     pub metrics: bool,
+    /// Clients, over BOSH.
+    pub bosh: bool,
 }
 
 /// A port that is bound and does not accept yet.
@@ -62,6 +67,10 @@ pub(super) fn bind(plans: Vec<HttpPlan>) -> Result<Vec<Bound>, StartError> {
 
 /// Makes the handlers and serves until `end` begins. Returns what is served.
 pub(super) fn serve(ports: Vec<Bound>, parts: &Parts<'_>, end: &Shutdown) -> Vec<Served> {
+    if ports.iter().any(|port| port.served().bosh) {
+        let sweep = super::until(end.clone(), parts.bosh.clone().sweep());
+        end.tasks().spawn("bosh_sweep", sweep);
+    }
     let serve = |port: Bound| {
         let served = port.served();
         let listener = port.listener(parts);
@@ -84,6 +93,7 @@ impl Bound {
         Served {
             address: self.address,
             metrics: has(|handler| matches!(handler, HandlerPlan::Prometheus)),
+            bosh: has(|handler| matches!(handler, HandlerPlan::Bosh)),
         }
     }
 
@@ -113,6 +123,11 @@ fn made(plan: RoutePlan, parts: &Parts<'_>) -> Vec<Route> {
         handler,
     } = plan;
     match handler {
+        HandlerPlan::Bosh => vec![Route {
+            host,
+            path,
+            handler: Arc::new(BoshHandler(parts.bosh.clone())),
+        }],
         HandlerPlan::Prometheus => pages::routes(&parts.exporter, host, path).into(),
     }
 }

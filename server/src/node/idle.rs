@@ -2,12 +2,14 @@
 //!
 //! A session is asked for a sign of life after [`QUIET_SECS`] of silence, by `<r/>` if it manages its stream, else by a
 //! ping (XEP-0199), and is cut [`ANSWER_SECS`] later. A stanza that stays incomplete, and a full outbox that is not
-//! acknowledged, end it sooner.
+//! acknowledged, end it sooner. A host may ask sooner by its settings ([`Pings`]), though not clients that have said that
+//! nobody looks at them (XEP-0352): that would wake their radio.
 use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
 
+use crate::host::Pings;
 use crate::outlet::{Batch, Flag, Order, SessionRef};
 use crate::router::Router;
 
@@ -60,10 +62,37 @@ fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
             StreamCondition::ConnectionTimeout.into(),
             "slow_stanza",
         ));
-    } else if quiet > QUIET_SECS + ANSWER_SECS {
+    }
+    if overdue || cut > STANZA_SECS_MAX {
+        return;
+    }
+    let pings = router.host(session.jid().domain()).and_then(|of| of.pings);
+    let patience = Patience::of(pings.filter(|_| !session.is_inactive()));
+    if quiet > patience.lost_after {
         session.order(Order::Lost);
-    } else if quiet > QUIET_SECS && !session.set(Flag::Asked) {
+    } else if quiet > patience.asked_after && !session.set(Flag::Asked) {
         ask(router, session, batch);
+    }
+}
+
+/// Seconds of silence, and what happens then.
+#[derive(Debug, PartialEq, Eq)]
+struct Patience {
+    asked_after: u32,
+    lost_after: u32,
+}
+
+impl Patience {
+    fn of(pings: Option<Pings>) -> Self {
+        let asked_after = pings.map_or(QUIET_SECS, |pings| pings.interval_secs.min(QUIET_SECS));
+        let lost_after = match pings {
+            Some(pings) if pings.is_lost => asked_after.saturating_add(pings.answer_secs),
+            _ => u32::MAX,
+        };
+        Self {
+            asked_after,
+            lost_after: lost_after.min(QUIET_SECS + ANSWER_SECS),
+        }
     }
 }
 
@@ -117,6 +146,7 @@ mod tests {
                 language: "en".into(),
                 acknowledge: crate::host::config::Acknowledge::Settled,
                 hide_service_name: false,
+                registration_pause: None,
             };
             let router = Router::new(ledger, metrics, settings);
             // 0 stands for no time at all.
@@ -201,6 +231,31 @@ mod tests {
         assert!(quiet.after(QUIET_SECS + 1).await.is_none());
         quiet.session.heard(false, true);
         assert!(quiet.after(ANSWER_SECS).await.is_none(), "it has answered");
+    }
+
+    #[test]
+    fn a_host_asks_sooner_and_never_later() {
+        let pings = |interval_secs, answer_secs, is_lost| {
+            Some(Pings {
+                interval_secs,
+                answer_secs,
+                is_lost,
+            })
+        };
+        for (pings, asked_after, lost_after) in [
+            (None, 300, 420),
+            (pings(60, 32, true), 60, 92),
+            (pings(60, 32, false), 60, 420),
+            (pings(60, 86_400, true), 60, 420),
+            (pings(86_400, 32, true), 300, 332),
+            (pings(86_400, 32, false), 300, 420),
+        ] {
+            let expected = Patience {
+                asked_after,
+                lost_after,
+            };
+            assert_eq!(Patience::of(pings), expected);
+        }
     }
 
     /// Security case M06.

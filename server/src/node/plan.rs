@@ -13,6 +13,7 @@ use crate::access::{AccessRules, ShaperConfig};
 use crate::auth::config::{Auth, Method as MethodWord};
 use crate::auth::mechanisms::Mechanism;
 use crate::auth::{Method, Settings as AuthSettings};
+use crate::bosh;
 use crate::c2s::ListenerSettings;
 use crate::c2s::config::TlsMode;
 use crate::component;
@@ -104,11 +105,19 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
             .map(http)
             .collect::<Result<_, _>>()?,
         components: components(config, data_dir, &domains)?,
+        bosh: bosh::Settings::new(
+            &config.services.service_bosh.clone().unwrap_or_default(),
+            BYTES_BEFORE_LOGIN_MAX,
+        ),
         hosts,
         default_domain: domain(config.general.default_domain())?,
         language: config.general.language.as_str().into(),
         acknowledge: config.general.acknowledge,
         hide_service_name: config.general.hide_service_name,
+        registration_pause: match config.general.registration_timeout {
+            OrInfinity::Value(pause) => Some(pause.duration()),
+            OrInfinity::Infinity => None,
+        },
         drain: drain::Settings {
             grace: config.general.shutdown_grace(),
             sessions_per_sec: config.general.shutdown_sessions_per_sec,
@@ -348,15 +357,16 @@ fn http_listener(
         path: place.path().into(),
         handler,
     };
+    let bosh = config.handlers.mongoose_bosh_handler.iter();
+    let bosh = bosh.map(|of| route(HandlerPlace::new(&of.host, &of.path), HandlerPlan::Bosh));
     let prometheus = config.handlers.mongoose_prometheus_handler.iter();
-    let routes = prometheus
-        .map(|of| {
-            route(
-                HandlerPlace::new(&of.host, &of.path),
-                HandlerPlan::Prometheus,
-            )
-        })
-        .collect();
+    let prometheus = prometheus.map(|of| {
+        route(
+            HandlerPlace::new(&of.host, &of.path),
+            HandlerPlan::Prometheus,
+        )
+    });
+    let routes = bosh.chain(prometheus).collect();
     Ok(HttpPlan {
         address: config.address(),
         tls,

@@ -7,6 +7,7 @@
 //! when that ends goes nowhere else. Copies are not copied, and neither is what is routed once more.
 use protocol::{Element, JidRef, Kind, Stanza, StanzaType, ns};
 
+use super::restrictions::Withheld;
 use super::{Delivery, Route, Router};
 use crate::c2s::resume::Token;
 use crate::outlet::{Batch, Flag, SessionRef};
@@ -116,19 +117,24 @@ impl Router {
 
 impl Route {
     /// Copies for the sessions of the receiver that do not get the message itself.
-    pub(super) fn received_copies(&self, delivery: &Delivery, getters: &[SessionRef]) -> Copies {
+    pub(super) fn received_copies(
+        &self,
+        delivery: &Delivery,
+        getters: &[SessionRef],
+        withheld: &Withheld,
+    ) -> Copies {
         let stanza = &delivery.stanza;
         // Whatever has a row has been routed by an earlier run.
         let was_routed = self.is_again || delivery.token.is_some_and(Token::is_of_row);
         let Some(to) = stanza.to().filter(|_| !was_routed) else {
             return Copies::default();
         };
-        let gets_original =
-            |session: &SessionRef| getters.iter().any(|getter| getter.jid() == session.jid());
+        let gets_none = |session: &SessionRef| {
+            let is_getter = |getter: &SessionRef| getter.jid() == session.jid();
+            getters.iter().any(is_getter) || withheld.is_from(session)
+        };
         let account = to.bare_str();
-        let takers = self
-            .router
-            .copy_takers(account, stanza.from(), gets_original);
+        let takers = self.router.copy_takers(account, stanza.from(), gets_none);
         Copies::new(stanza, Side::Received, takers)
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use protocol::{JidRef, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, ns};
 
+use super::restrictions::{self, Withheld};
 use super::{Delivery, Route, copies};
 use crate::c2s::resume::Token;
 use crate::cluster::Sessions;
@@ -13,13 +14,17 @@ use crate::iq::Target;
 use crate::outlet::{Pushed, SessionRef};
 
 /// The session that alone takes a message, if there is exactly one, and those that want copies: what the fast path
-/// delivers to.
+/// delivers to. None where a list may have to be asked.
 pub(super) fn only_session(
     sessions: &Sessions,
     stanza: &Stanza,
     to: JidRef<'_>,
+    is_anybody_restricted: bool,
 ) -> Option<(SessionRef, Vec<SessionRef>)> {
     sessions.with_account(to.bare_str(), |sessions| {
+        if is_anybody_restricted && !restrictions::are_unrestricted(sessions) {
+            return None;
+        }
         let only = only_taker(sessions, to, stanza.stanza_type())?;
         let others = copies::takers(sessions, stanza.from(), |session| {
             Arc::ptr_eq(session, only)
@@ -64,12 +69,15 @@ pub(crate) fn takes_messages(session: &SessionRef) -> bool {
 impl Route {
     /// A stanza for an account of ours.
     pub(super) async fn account_stanza(&mut self, host: &Arc<Host>, delivery: Delivery) {
+        let Some((delivery, withheld)) = self.admit(host, delivery).await else {
+            return;
+        };
         let Some(delivery) = self.filter(host, delivery).await else {
             return;
         };
         match delivery.stanza.kind() {
-            Kind::Message => self.message(host, delivery).await,
-            Kind::Presence => self.presence(host, delivery).await,
+            Kind::Message => self.message(host, delivery, &withheld).await,
+            Kind::Presence => self.presence(host, delivery, &withheld).await,
             Kind::Iq => self.iq(host, delivery).await,
         }
     }
@@ -108,40 +116,53 @@ impl Route {
 
     // ---- messages
 
-    async fn message(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    async fn message(&mut self, host: &Arc<Host>, delivery: Delivery, withheld: &Withheld) {
         let Some(to) = delivery.stanza.to() else {
             return self.settle(delivery.token);
         };
         let stanza_type = delivery.stanza.stanza_type();
         if to.resource().is_some() {
             if let Some(session) = self.router.sessions.find(to) {
-                let copies = self.received_copies(&delivery, std::slice::from_ref(&session));
+                let copies =
+                    self.received_copies(&delivery, std::slice::from_ref(&session), withheld);
                 return match self.push(&session, delivery) {
                     None => copies.push(&self.router, &mut self.batch),
                     // It has ended meanwhile.
-                    Some(delivery) => self.untaken_message(host, delivery).await,
+                    Some(delivery) => self.untaken_message(host, delivery, withheld).await,
                 };
             }
             match stanza_type {
                 StanzaType::Chat => {}
-                StanzaType::Groupchat => return self.untaken_message(host, delivery).await,
+                StanzaType::Groupchat => {
+                    return self.untaken_message(host, delivery, withheld).await;
+                }
                 _ => return self.undeliverable(delivery),
             }
         }
         if !goes_to_available(stanza_type) {
-            return self.not_for_available(host, delivery).await;
+            return self.not_for_available(host, delivery, withheld).await;
         }
         let mut takers = self.router.sessions.of_account(to.bare_str());
         takers.retain(takes_messages);
-        let copies = self.received_copies(&delivery, &takers);
+        let is_anybody_there = !takers.is_empty();
+        takers.retain(|session| !withheld.is_from(session));
+        if is_anybody_there && takers.is_empty() {
+            return self.refuse(delivery);
+        }
+        let copies = self.received_copies(&delivery, &takers, withheld);
         match self.push_to_all(&takers, delivery) {
             None => copies.push(&self.router, &mut self.batch),
-            Some(delivery) => self.untaken_message(host, delivery).await,
+            Some(delivery) => self.untaken_message(host, delivery, withheld).await,
         }
     }
 
     /// `groupchat` is not for those who are there, but a store may keep it for those who are not.
-    async fn not_for_available(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    async fn not_for_available(
+        &mut self,
+        host: &Arc<Host>,
+        delivery: Delivery,
+        withheld: &Withheld,
+    ) {
         let is_willing = delivery.stanza.to().is_some_and(|to| {
             let sessions = &self.router.sessions;
             sessions.with_account(to.bare_str(), |all| all.iter().any(takes_messages))
@@ -149,7 +170,7 @@ impl Route {
         if is_willing {
             return self.undeliverable(delivery);
         }
-        self.untaken_message(host, delivery).await;
+        self.untaken_message(host, delivery, withheld).await;
     }
 
     /// Pushes to one session; gives the delivery back if that is closed.
@@ -191,7 +212,10 @@ impl Route {
     }
 
     /// No session takes the message: the offline store, or an answer.
-    pub(super) async fn untaken_message(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    async fn untaken_message(&mut self, host: &Arc<Host>, delivery: Delivery, withheld: &Withheld) {
+        if withheld.is_unkept() {
+            return self.refuse(delivery);
+        }
         let stanza_type = delivery.stanza.stanza_type();
         if !matches!(
             stanza_type,
@@ -222,7 +246,7 @@ impl Route {
     }
 
     /// What becomes of a message that nobody takes and nobody stores (RFC 6121 sections 8.5.2.2 and 8.5.3.2).
-    fn undeliverable(&mut self, delivery: Delivery) {
+    pub(super) fn undeliverable(&mut self, delivery: Delivery) {
         match delivery.stanza.stanza_type() {
             StanzaType::Headline | StanzaType::Error => {
                 self.router.metrics.stanzas_dropped.inc();
@@ -234,7 +258,7 @@ impl Route {
 
     // ---- presence
 
-    async fn presence(&mut self, host: &Arc<Host>, delivery: Delivery) {
+    async fn presence(&mut self, host: &Arc<Host>, delivery: Delivery, withheld: &Withheld) {
         let Some(to) = delivery.stanza.to() else {
             return self.settle(delivery.token);
         };
@@ -269,14 +293,21 @@ impl Route {
         match flow {
             ControlFlow::Break(Halt::Drop) => self.settle(delivery.token),
             ControlFlow::Break(Halt::Bounce(error)) => self.bounce(delivery, &error),
-            ControlFlow::Continue(()) => self.presence_to_available(&event.to, delivery),
+            ControlFlow::Continue(()) => {
+                self.presence_to_available(&event.to, delivery, withheld);
+            }
         }
     }
 
     /// A copy to every available session (RFC 6121 section 8.5.2.1.2).
-    fn presence_to_available(&mut self, to: &protocol::BareJid, delivery: Delivery) {
+    fn presence_to_available(
+        &mut self,
+        to: &protocol::BareJid,
+        delivery: Delivery,
+        withheld: &Withheld,
+    ) {
         let mut takers = self.router.sessions.of_account(to.as_str());
-        takers.retain(|session| session.priority().is_some());
+        takers.retain(|session| session.priority().is_some() && !withheld.is_from(session));
         for session in &takers {
             let copy = Delivery {
                 stanza: delivery.stanza.clone(),

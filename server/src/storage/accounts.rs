@@ -25,6 +25,8 @@ statements! {
          ON CONFLICT (server, username) DO NOTHING";
     SET_PASSWORD = "account_set_password":
         "UPDATE users SET \"password\" = $3, pass_details = $4 WHERE server = $1 AND username = $2";
+    REPLACE_DETAILS = "account_replace_details":
+        "UPDATE users SET pass_details = $4 WHERE server = $1 AND username = $2 AND pass_details = $3";
     REMOVE = "account_remove":
         "DELETE FROM users WHERE server = $1 AND username = $2";
     REMOVE_CONTACTS = "account_remove_contacts":
@@ -41,10 +43,17 @@ statements! {
         "DELETE FROM private_storage WHERE server = $1 AND username = $2";
     REMOVE_LAST = "account_remove_last":
         "DELETE FROM last WHERE server = $1 AND username = $2";
+    REMOVE_PRIVACY_ITEMS = "account_remove_privacy_items":
+        "DELETE FROM privacy_list_data WHERE id IN
+         (SELECT id FROM privacy_list WHERE server = $1 AND username = $2)";
+    REMOVE_PRIVACY_LISTS = "account_remove_privacy_lists":
+        "DELETE FROM privacy_list WHERE server = $1 AND username = $2";
+    REMOVE_PRIVACY_DEFAULT = "account_remove_privacy_default":
+        "DELETE FROM privacy_default_list WHERE server = $1 AND username = $2";
 }
 
 /// What belongs to an account beside its row in `users`: a test finds tables that are missing here.
-const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 7] = [
+const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 10] = [
     REMOVE_CONTACTS,
     REMOVE_GROUPS,
     REMOVE_ROSTER_VERSION,
@@ -52,6 +61,9 @@ const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 7] = [
     REMOVE_OFFLINE_MESSAGES,
     REMOVE_PRIVATE_STORAGE,
     REMOVE_LAST,
+    REMOVE_PRIVACY_ITEMS,
+    REMOVE_PRIVACY_LISTS,
+    REMOVE_PRIVACY_DEFAULT,
 ];
 
 /// What an account is authenticated with. Has no `Debug`, so that it cannot end up in a log.
@@ -187,6 +199,23 @@ impl AccountStore {
             domain.into(),
             username.into(),
             "".into(),
+            pass_details.into(),
+        ]);
+        Ok(self.db.execute(query).await? == 1)
+    }
+
+    /// Replaces SCRAM keys, unless they have been replaced meanwhile. Whether they were.
+    pub async fn replace_details(
+        &self,
+        username: &str,
+        domain: &str,
+        before: &str,
+        pass_details: &str,
+    ) -> Result<bool, Error> {
+        let query = REPLACE_DETAILS.bind([
+            domain.into(),
+            username.into(),
+            before.into(),
             pass_details.into(),
         ]);
         Ok(self.db.execute(query).await? == 1)

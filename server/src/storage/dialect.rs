@@ -93,6 +93,11 @@ pub(super) const MIGRATIONS: &[Migration] = &[
         name: "last",
         sql: include_str!("../../migrations/sqlite/0007_last.sql"),
     },
+    Migration {
+        version: 8,
+        name: "privacy",
+        sql: include_str!("../../migrations/sqlite/0008_privacy.sql"),
+    },
 ];
 
 /// Pages that each reader keeps: 256 KiB, for the inner pages of the trees. The kernel has the rest, once for all

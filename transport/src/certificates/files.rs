@@ -4,6 +4,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustls::client::verify_server_name;
@@ -11,7 +12,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::ParsedCertificate;
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SigningKey};
 use rustls::{Error, InconsistentKeys};
 
 use super::der::{CertificateFields, read_certificate};
@@ -122,25 +123,60 @@ pub(super) fn load(
 ) -> Result<ServedCertificate, TlsFileProblem> {
     let (chain, fields) = load_chain(&paths.cert)?;
     check_validity(&fields, now).map_err(|reason| reason.of(&paths.cert))?;
-    let key = load_key(&paths.key)?;
-    let key = aws_lc_rs::default_provider()
-        .key_provider
-        .load_private_key(key)
-        .map_err(|error| TlsFileReason::Key(error.to_string()).of(&paths.key))?;
+    let key = signing_key(&paths.key)?;
     let end_point = fields.signature_hash.map(|hash| hash.end_point(&chain[0]));
     let key = CertifiedKey::new(chain, key);
-    match key.keys_match() {
-        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => {}
-        Err(_) => {
-            let certificate = paths.cert.clone();
-            return Err(TlsFileReason::KeyMismatch { certificate }.of(&paths.key));
-        }
-    }
+    check_match(&key, paths)?;
     Ok(ServedCertificate::new(
         key,
         end_point,
         time(fields.not_after),
     ))
+}
+
+/// What is to be known of a certificate before it is served.
+#[derive(Debug)]
+pub struct CertificateReview {
+    /// When it expires.
+    pub expiry: SystemTime,
+    leaf: CertificateDer<'static>,
+}
+
+impl CertificateReview {
+    /// Reads and checks a certificate chain and its key as a start does. This blocks.
+    ///
+    /// # Errors
+    /// All that is wrong with both files.
+    pub fn of(paths: &CertificatePaths, now: SystemTime) -> Result<Self, Vec<TlsFileProblem>> {
+        let mut problems = Vec::new();
+        let chain = load_chain(&paths.cert)
+            .map_err(|problem| problems.push(problem))
+            .ok();
+        if let Some((_, fields)) = &chain
+            && let Err(reason) = check_validity(fields, now)
+        {
+            problems.push(reason.of(&paths.cert));
+        }
+        let key = signing_key(&paths.key)
+            .map_err(|problem| problems.push(problem))
+            .ok();
+        let (Some((chain, fields)), Some(key)) = (chain, key) else {
+            return Err(problems);
+        };
+        let leaf = chain[0].clone();
+        problems.extend(check_match(&CertifiedKey::new(chain, key), paths).err());
+        if problems.is_empty() {
+            let expiry = time(fields.not_after);
+            Ok(Self { expiry, leaf })
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Whether it is for a domain; `*.example.org` stands for the names with one label more.
+    pub fn covers(&self, domain: &str) -> bool {
+        super::server_name(domain).is_some_and(|(below, name)| covers(&self.leaf, below, &name))
+    }
 }
 
 /// Whether a certificate is for a name, or for the names below it.
@@ -193,6 +229,24 @@ fn check_validity(fields: &CertificateFields, now: SystemTime) -> Result<(), Tls
     match now.duration_since(time(fields.not_after)) {
         Ok(since) if !since.is_zero() => Err(TlsFileReason::Expired(since.as_secs().max(1))),
         _ => Ok(()),
+    }
+}
+
+fn signing_key(path: &Path) -> Result<Arc<dyn SigningKey>, TlsFileProblem> {
+    aws_lc_rs::default_provider()
+        .key_provider
+        .load_private_key(load_key(path)?)
+        .map_err(|error| TlsFileReason::Key(error.to_string()).of(path))
+}
+
+/// Whether the key belongs to the certificate, as far as that can be told.
+fn check_match(key: &CertifiedKey, paths: &CertificatePaths) -> Result<(), TlsFileProblem> {
+    match key.keys_match() {
+        Ok(()) | Err(Error::InconsistentKeys(InconsistentKeys::Unknown)) => Ok(()),
+        Err(_) => {
+            let certificate = paths.cert.clone();
+            Err(TlsFileReason::KeyMismatch { certificate }.of(&paths.key))
+        }
     }
 }
 

@@ -398,3 +398,40 @@ fn a_certificate_for_other_names_is_told() {
         );
     }
 }
+
+#[test]
+fn a_review_tells_all_that_is_wrong_with_both_files() {
+    let dir = TempDir::new();
+    let now = SystemTime::now();
+    let paths = dir.certificate("default", &TestCertificate::new("example.org"));
+    let review = CertificateReview::of(&paths, now).unwrap();
+    assert!(review.expiry > now);
+    assert!(review.covers("example.org"));
+    assert!(!review.covers("*.example.org"));
+    assert!(!review.covers("not a domain"));
+
+    let expired = TestCertificate::with("example.org", &PKCS_ECDSA_P256_SHA256, |params| {
+        params.not_after = date_time_ymd(2020, 1, 1);
+    });
+    dir.write("default.crt", &expired.pem);
+    let problems = CertificateReview::of(&paths, now).unwrap_err();
+    assert!(
+        matches!(
+            &problems[..],
+            [
+                TlsFileProblem {
+                    reason: TlsFileReason::Expired(_),
+                    ..
+                },
+                TlsFileProblem {
+                    reason: TlsFileReason::KeyMismatch { .. },
+                    ..
+                }
+            ]
+        ),
+        "{problems:?}"
+    );
+    dir.write("default.crt", "");
+    dir.write("default.key", "");
+    assert_eq!(CertificateReview::of(&paths, now).unwrap_err().len(), 2);
+}

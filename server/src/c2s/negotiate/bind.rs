@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use protocol::stream::secure_id;
 use protocol::xml::Limits;
-use protocol::{Element, FullJid, StanzaCondition, StreamCondition, StreamError, ns};
+use protocol::{BareJid, Element, FullJid, StanzaCondition, StreamCondition, StreamError, ns};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
@@ -62,7 +62,20 @@ impl Negotiation<'_> {
         self.send_element(&answer);
         self.enter_table(&jid).await;
         self.leave_if_all_do();
+        self.leave_if_removed(&account);
         Ok(Step::Bound(session))
+    }
+
+    /// Who removed the account while this login was under way did not find it in the table.
+    fn leave_if_removed(&self, account: &BareJid) {
+        let removals = &self.conn.router.removals;
+        if removals.is_removed_since(account, self.login_begun) {
+            self.conn.outlet.order(Order::Close(
+                StreamError::new(StreamCondition::NotAuthorized)
+                    .with_text("the account was removed"),
+                "account_removed",
+            ));
+        }
     }
 
     /// Puts the session into the table.

@@ -18,6 +18,7 @@ type Attempted = Result<(BareJid, Option<Vec<u8>>), SaslFailure>;
 impl Negotiation<'_> {
     /// `<auth/>`: one attempt.
     pub(super) async fn authenticate(&mut self, element: &Element) -> Result<Step, End> {
+        self.login_begun = Instant::now();
         let name = element.attr("mechanism").unwrap_or_default();
         let offered = self.mechanisms();
         let Some(mechanism) = offered

@@ -5,6 +5,8 @@ use super::Handler;
 
 /// A handler as the configuration has it, to be made by the node.
 pub enum HandlerPlan {
+    /// BOSH.
+    Bosh,
     /// Metrics; and beside them, for any host, health and readiness.
     Prometheus,
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use ahash::RandomState;
 use hashbrown::HashMap;
 use parking_lot::Mutex;
-use protocol::{BareJid, Element, Stanza, ns};
+use protocol::{BareJid, Element, Stanza, StanzaError, ns};
 use tracing::warn;
 
 use super::store::{Message, OfflineStore};
 use crate::outlet::{Batch, Flag, SessionRef};
 use crate::receipts::Receipts;
 use crate::router::local::takes_messages;
+use crate::router::restrictions::Kept;
 use crate::router::{Route, Router};
 use crate::stamp;
 use crate::storage;
@@ -177,18 +178,37 @@ impl Backlog {
         }
         for message in page {
             self.after = message.id;
-            let receipt = self.receipts.receipt(message.id);
-            match to_stanza(&message, self.account.domain()) {
-                Some(stanza) => _ = session.push_with_receipt(stanza, receipt, batch),
-                None => {
-                    warn!(id = message.id, "a stored message is none and is deleted");
-                    receipt.taken();
+            let receipt = |receipts: &Arc<Receipts>| receipts.receipt(message.id);
+            let Some(stanza) = to_stanza(&message, self.account.domain()) else {
+                warn!(id = message.id, "a stored message is none and is deleted");
+                receipt(&self.receipts).taken();
+                continue;
+            };
+            match self.admit(&session, &stanza).await {
+                Ok(Kept::Deliver) => {
+                    let receipt = receipt(&self.receipts);
+                    _ = session.push_with_receipt(stanza, receipt, batch);
+                }
+                Ok(Kept::Forget) => receipt(&self.receipts).taken(),
+                Ok(Kept::Leave) => {}
+                Err(error) => {
+                    let condition = error.condition.name();
+                    warn!(condition, "stored messages wait for the next login");
+                    return Ok(Page::None);
                 }
             }
         }
         session.request_acknowledgement(batch);
         batch.flush();
         Ok(Page::Pushed)
+    }
+
+    /// Asks the lists of the account, which may be newer than the message.
+    async fn admit(&self, session: &SessionRef, stanza: &Stanza) -> Result<Kept, StanzaError> {
+        if session.has(Flag::Unrestricted) {
+            return Ok(Kept::Deliver);
+        }
+        Box::pin(self.router.scope().admit_kept(session, stanza)).await
     }
 
     /// Nothing was found. `false` if something may have come meanwhile: then it has to be looked again.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use protocol::{BareJid, Element, JidRef, Stanza, ns};
 
-use super::{Shared, announce, available, deliver};
+use super::{Shared, announce, available, deliver_from};
 use crate::hooks::{DeliverLocal, Error, PresenceSet};
 use crate::modules::roster::known::Subscriptions;
 use crate::modules::roster::show_with;
@@ -154,12 +154,17 @@ impl Arrival {
         let own = self.session.clone();
         let host = route.router.host(contact.domain());
         let is_seen_by_nobody = host.is_some_and(|host| host.hooks.is_silent::<DeliverLocal>());
-        if !self.shared.is_ours(contact.domain()) || !is_seen_by_nobody {
+        let sessions = available(route, contact.as_str());
+        // A list is asked on the way of a probe and of the answer.
+        let is_free = !std::iter::once(&own)
+            .chain(&sessions)
+            .any(|session| route.is_restricted(session));
+        if !self.shared.is_ours(contact.domain()) || !is_seen_by_nobody || !is_free {
             self.stanzas += 1;
-            deliver(route, probe(own.jid().as_ref(), contact)).await;
+            let stanza = probe(own.jid().as_ref(), contact);
+            deliver_from(route, &own, stanza).await;
             return Ok(());
         }
-        let sessions = available(route, contact.as_str());
         let roster = &self.shared.roster;
         if sessions.is_empty() || !roster.is_subscriber(contact, own.jid().as_ref()).await? {
             return Ok(());

@@ -72,7 +72,7 @@ async fn presence_that_cannot_be_is_refused() {
 }
 
 #[tokio::test]
-async fn a_first_presence_costs_one_statement_and_a_login_two() {
+async fn a_first_presence_costs_one_statement_and_a_login_three() {
     let chat = ChatNode::start(&["romeo", "juliet", "nurse"]).await;
     chat.befriend("romeo", "juliet").await;
     let mut juliet = chat.online("juliet", "balcony").await;
@@ -83,7 +83,7 @@ async fn a_first_presence_costs_one_statement_and_a_login_two() {
     assert_eq!(came.len(), 2, "the own and the contact's: {came:?}");
     assert_eq!(
         chat.statements(),
-        ["account_credentials", "roster_overview"]
+        ["account_credentials", "privacy_default", "roster_overview"]
     );
     romeo.send("<presence><show>away</show></presence>").await;
     fence(&mut romeo).await;

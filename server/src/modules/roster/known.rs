@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use protocol::{BareJid, Jid};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-use super::subscription::State;
+use super::subscription::{State, Subscription};
 
 const SHARDS: usize = 64;
 
@@ -49,10 +49,16 @@ impl Subscriptions {
 
     /// Whether that bare address sees the account's presence.
     pub fn is_subscriber(&self, contact: &str) -> bool {
+        matches!(self.of(contact), Subscription::From | Subscription::Both)
+    }
+
+    /// Who of the account and that bare address sees whose presence.
+    pub fn of(&self, contact: &str) -> Subscription {
         let found = self
             .0
             .binary_search_by(|(jid, _)| jid.as_str().cmp(contact));
-        found.is_ok_and(|index| self.0.get(index).is_some_and(|(_, state)| state.has_from()))
+        let found = found.ok().and_then(|index| self.0.get(index));
+        found.map_or(Subscription::None, |(_, state)| state.subscription())
     }
 
     fn with(&self, contact: &BareJid, state: State) -> Self {

@@ -91,6 +91,21 @@ async fn keys_replace_a_password() {
 }
 
 #[tokio::test]
+async fn keys_that_were_replaced_meanwhile_stay() {
+    on_each_place(|db| async move {
+        let accounts = AccountStore::new(db);
+        accounts.create("romeo", "localhost", "weak").await.unwrap();
+        let replace = |before: &'static str, after: &'static str| {
+            accounts.replace_details("romeo", "localhost", before, after)
+        };
+        assert!(replace("weak", "strong").await.unwrap());
+        assert!(!replace("weak", "late").await.unwrap());
+        assert_eq!(details(&accounts, "romeo").await.as_deref(), Some("strong"));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn names_are_compared_byte_by_byte() {
     on_each_place(|db| async move {
         let accounts = AccountStore::new(db);
