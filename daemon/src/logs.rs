@@ -5,7 +5,9 @@
 
 use std::io;
 use std::panic::PanicHookInfo;
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::Subscriber;
@@ -82,11 +84,14 @@ impl Level {
             .with_default(ours)
             .with_targets(quiet)
             .with_target(LIFECYCLE, lifecycle)
+            .with_target(AUDIT, lifecycle)
     }
 }
 
 /// The target of what an operator waits for while the daemon starts or stops: logged at [`Level::Warning`] too.
 pub const LIFECYCLE: &str = "lifecycle";
+/// The target of what an operator has the daemon do: logged at [`Level::Warning`] too.
+pub const AUDIT: &str = "audit";
 
 /// Libraries that log each of their steps below `warn`.
 const TALKATIVE_LIBRARIES: [&str; 8] = [
@@ -124,8 +129,12 @@ pub fn init(level: Level, format: Format) -> Result<Logs, InitError> {
         .map_err(|_| InitError::Twice)?;
     let default_hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| log_panic(panic, &default_hook)));
-    Ok(Logs {
+    let levels = LevelControl {
         filter,
+        level: Arc::new(Mutex::new(level)),
+    };
+    Ok(Logs {
+        levels,
         queue,
         _writer: writer,
     })
@@ -152,16 +161,42 @@ pub enum InitError {
 
 /// The process's logs: change the level, or drop it to write out what is queued.
 pub struct Logs {
-    filter: reload::Handle<Targets, Registry>,
+    levels: LevelControl,
     queue: Queue,
     _writer: queue::Writer,
+}
+
+/// The level of the process's logs, for those who change it while it runs. Cheap to clone.
+#[derive(Clone)]
+pub struct LevelControl {
+    filter: reload::Handle<Targets, Registry>,
+    level: Arc<Mutex<Level>>,
+}
+
+impl LevelControl {
+    /// Changes the level of all that is logged from here on.
+    pub fn set_level(&self, level: Level) {
+        let mut current = self.level.lock();
+        // It fails only when the subscriber is gone, and then nothing is logged at all.
+        let _gone = self.filter.reload(level.targets());
+        *current = level;
+    }
+
+    /// The level of what is logged now.
+    pub fn level(&self) -> Level {
+        *self.level.lock()
+    }
 }
 
 impl Logs {
     /// Changes the level of all that is logged from here on.
     pub fn set_level(&self, level: Level) {
-        // It fails only when the subscriber is gone, and then nothing is logged at all.
-        let _gone = self.filter.reload(level.targets());
+        self.levels.set_level(level);
+    }
+
+    /// For those who change the level while the process runs.
+    pub fn levels(&self) -> LevelControl {
+        self.levels.clone()
     }
 
     /// How many lines were dropped since nobody read standard error fast enough.

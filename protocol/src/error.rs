@@ -367,6 +367,9 @@ impl StreamCondition {
     }
 }
 
+/// The application-specific condition of an element over the limit (XEP-0205).
+const TOO_BIG: &str = "<stanza-too-big xmlns='urn:xmpp:errors'/>";
+
 impl StreamError {
     /// The condition alone.
     pub fn new(condition: StreamCondition) -> Self {
@@ -393,6 +396,16 @@ impl StreamError {
             application: Some(xml.into()),
             ..self
         }
+    }
+
+    /// An element over the limit (XEP-0205).
+    pub fn too_big() -> Self {
+        Self::new(StreamCondition::PolicyViolation).with_application(TOO_BIG)
+    }
+
+    /// Whether it is that.
+    pub fn is_too_big(&self) -> bool {
+        self.application.as_deref() == Some(TOO_BIG)
     }
 
     /// The client shall connect to `address` instead: a host name or IP address, IPv6 in brackets, with an optional

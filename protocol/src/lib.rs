@@ -9,15 +9,18 @@ pub mod caps;
 pub mod component;
 pub mod element;
 pub mod error;
+pub mod framing;
 pub mod jid;
 pub mod ns;
 pub mod proxy;
 pub mod sasl;
 pub mod stanza;
 pub mod stream;
+pub mod websocket;
 pub mod xml;
 
 pub use element::Element;
 pub use error::{SaslFailure, StanzaCondition, StanzaError, StreamCondition, StreamError};
+pub use framing::Framing;
 pub use jid::{BareJid, FullJid, Jid, JidRef};
 pub use stanza::{Kind, Stanza, StanzaType};

@@ -3,6 +3,8 @@ use std::borrow::Cow;
 
 /// Content of client streams (RFC 6120 section 4.8.2).
 pub const CLIENT: &str = "jabber:client";
+/// `<open/>` and `<close/>` of a framed stream (RFC 7395 section 3.3.1).
+pub const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";
 /// Content of server streams (RFC 6120 section 4.8.2).
 pub const SERVER: &str = "jabber:server";
 /// Content of streams of external components (XEP-0114).

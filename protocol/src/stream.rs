@@ -1,6 +1,7 @@
 //! RFC 6120 section 4.7: stream headers.
 #![deny(clippy::indexing_slicing, clippy::arithmetic_side_effects)]
 
+use crate::element::Element;
 use crate::ns;
 use crate::xml::{Place, escape};
 
@@ -19,6 +20,24 @@ pub struct StreamHeader {
     pub version: Option<Box<str>>,
     /// `xml:lang`, if it is a language tag of at most 35 bytes.
     pub lang: Option<Box<str>>,
+}
+
+impl StreamHeader {
+    /// What an `<open/>` of RFC 7395 says, whose content is always `jabber:client`.
+    pub fn of_open(open: &Element) -> Self {
+        let value = |name: &str| open.attr(name).map(Into::into);
+        Self {
+            content_ns: ns::CLIENT.into(),
+            to: value("to"),
+            from: value("from"),
+            id: value("id"),
+            version: value("version"),
+            lang: open
+                .lang()
+                .filter(|tag| crate::xml::is_language(tag))
+                .map(Into::into),
+        }
+    }
 }
 
 /// Our own header as responder.
@@ -47,6 +66,31 @@ impl ResponseHeader<'_> {
             ],
             &[VERSION, ("xml:lang", Some(self.lang))],
         );
+    }
+}
+
+impl ResponseHeader<'_> {
+    /// Appends `<open …/>` (RFC 7395 section 3.4).
+    pub fn write_open(&self, out: &mut Vec<u8>) {
+        for part in ["<open xmlns=\"", ns::FRAMING, "\""] {
+            out.extend_from_slice(part.as_bytes());
+        }
+        for (name, value) in [
+            ("from", Some(self.from).filter(|from| !from.is_empty())),
+            ("to", self.to),
+            ("id", Some(self.id)),
+            ("version", Some("1.0")),
+            ("xml:lang", Some(self.lang)),
+        ] {
+            if let Some(value) = value {
+                for part in [" ", name, "=\""] {
+                    out.extend_from_slice(part.as_bytes());
+                }
+                escape(value, Place::Attribute, out);
+                out.push(b'"');
+            }
+        }
+        out.extend_from_slice(b"/>");
     }
 }
 

@@ -134,8 +134,7 @@ impl From<Fault> for StreamError {
         match fault {
             Fault::Condition(condition) => Self::new(condition),
             Fault::Limit(text) => Self::new(StreamCondition::PolicyViolation).with_text(text),
-            Fault::TooBig => Self::new(StreamCondition::PolicyViolation)
-                .with_application("<stanza-too-big xmlns='urn:xmpp:errors'/>"),
+            Fault::TooBig => Self::too_big(),
         }
     }
 }
@@ -232,9 +231,24 @@ impl StreamReader {
     /// Expects a new stream header (after SASL, RFC 6120 section 6.4.6); nothing is held from before. To be called
     /// between two calls of [`Self::next`]: what stands behind the last item belongs to the new stream.
     pub fn restart(&mut self) {
+        self.held = None;
+        if self.is_framed() {
+            // Each element stands alone anyway.
+            self.state = State::Open;
+            return;
+        }
         self.state = State::Restarted;
         self.context = Context::None;
-        self.held = None;
+    }
+
+    /// Whether it was made by [`Self::framed`].
+    pub fn is_framed(&self) -> bool {
+        matches!(self.context, Context::Framed)
+    }
+
+    /// Bytes that are read of one element, before it is refused unread.
+    pub fn element_bytes_max(&self) -> u32 {
+        self.limits.read_bytes_max()
     }
 
     /// The next item. Takes from the front of `input` what it has read; `Ok(None)` means that all of `input` is taken

@@ -1,6 +1,7 @@
 //! What the database costs: CPU (all threads of the process) and wall time of an operation, by how many are in flight.
 //!
-//! `cargo bench -p server --bench storage`. Pin it (`taskset -c 0`) to compare with figures for one core.
+//! `cargo bench -p server --bench storage`. Pin it (`taskset -c 0`) to compare with figures for one core. By
+//! `cargo xtask databases cargo bench …` it measures in-flight stanzas on PostgreSQL and MariaDB too, which flush nothing there.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -13,6 +14,7 @@ use server::modules::offline::store::{NewMessage, OfflineStore, Quota};
 use server::modules::roster::store::{Edit, RosterStore, Since};
 use server::storage::accounts::{AccountStore, Credentials, NewAccount};
 use server::storage::in_flight::{InFlight, InFlightStore};
+use server::storage::server::{Server, ServerKind};
 use server::storage::{Db, Options, Place};
 use tokio::task::JoinSet;
 
@@ -44,12 +46,53 @@ fn main() {
         runtime.block_on(measure_offline(&file, fill));
     }
     runtime.block_on(measure_rosters(&folder.join("rosters.db")));
-    runtime.block_on(measure_in_flight(&folder.join("in_flight.db")));
+    let file = Place::File(folder.join("in_flight.db"));
+    runtime.block_on(measure_in_flight(file, "SQLite"));
+    for (place, name) in servers() {
+        runtime.block_on(measure_in_flight(place, name));
+    }
     std::fs::remove_dir_all(folder).unwrap();
 }
 
+/// The servers that this run has: see `cargo xtask databases`.
+fn servers() -> Vec<(Place, &'static str)> {
+    let known = [
+        ("MEERKAT_TEST_PGSQL", ServerKind::Postgres, "postgres"),
+        ("MEERKAT_TEST_MYSQL", ServerKind::MySql, "meerkat"),
+    ];
+    let mut servers = Vec::new();
+    for (variable, kind, database) in known {
+        let Some(value) = std::env::var_os(variable) else {
+            continue;
+        };
+        let value = value.into_string().unwrap();
+        let words: Vec<&str> = value.split(' ').collect();
+        let place = Place::Server(Box::new(Server {
+            kind,
+            host: words[0].to_owned(),
+            port: words[1].parse().unwrap(),
+            database: database.to_owned(),
+            username: words[2].to_owned(),
+            password: daemon::Secret::new(words[3]),
+            tls: None,
+            query_timeout: Duration::from_secs(5),
+            max_start_interval: Duration::from_secs(30),
+            keepalive_interval: None,
+        }));
+        let name = match kind {
+            ServerKind::Postgres => "PostgreSQL",
+            ServerKind::MySql => "MariaDB",
+        };
+        servers.push((place, name));
+    }
+    servers
+}
+
 async fn open(file: &Path, readers: usize) -> Db {
-    let place = Place::File(PathBuf::from(file));
+    open_place(Place::File(PathBuf::from(file)), readers).await
+}
+
+async fn open_place(place: Place, readers: usize) -> Db {
     let db = Db::open(Options {
         readers,
         ..Options::new(place)
@@ -206,8 +249,8 @@ async fn measure_rosters(file: &Path) {
 }
 
 /// Batches of stanzas in flight, inserted and deleted.
-async fn measure_in_flight(file: &Path) {
-    let db = open(file, 4).await;
+async fn measure_in_flight(place: Place, database: &str) {
+    let db = open_place(place, 4).await;
     let store = InFlightStore::new(db.clone());
     let stanza = InFlight {
         from: "romeo@localhost/orchard".into(),
@@ -219,7 +262,7 @@ async fn measure_in_flight(file: &Path) {
         let (store, stanza) = (store.clone(), stanza.clone());
         let count = 30_000 / (rows * if in_flight == 1 { 10 } else { 1 }).max(1);
         measure(
-            &format!("in-flight insert + delete of {rows}"),
+            &format!("{database}: in-flight insert + delete of {rows}"),
             in_flight,
             count.max(20),
             move |_| {

@@ -51,6 +51,15 @@ pub enum MethodKind {
 }
 
 impl Method {
+    /// MongooseIM's word for it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Stored => "rdbms",
+            Self::Anonymous => "anonymous",
+            Self::Dummy { .. } => "dummy",
+        }
+    }
+
     /// Which method it is.
     pub fn kind(&self) -> MethodKind {
         match self {

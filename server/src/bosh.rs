@@ -10,6 +10,8 @@ use std::time::Duration;
 use ahash::RandomState;
 use hashbrown::HashMap;
 use hyper::Method;
+use hyper::body::Bytes;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
 use parking_lot::Mutex;
 use protocol::bosh::{
     BODY_BYTES_MAX, Condition, Created, Ending, Request, Response as Body, Terms, WAIT_SECS_MAX,
@@ -318,10 +320,9 @@ impl Handler for BoshHandler {
                 Ok(body) => self.0.answer(&body, peer, encrypted).await,
                 Err(refusal) => return refusal,
             };
-            let mut response: Response = answers::text(200, CONTENT_TYPE, bytes.to_vec());
-            let no_store = hyper::header::HeaderValue::from_static("no-store");
-            let headers = response.headers_mut();
-            headers.insert(hyper::header::CACHE_CONTROL, no_store);
+            let mut response: Response = answers::text(200, CONTENT_TYPE, Bytes::from_owner(bytes));
+            let no_store = HeaderValue::from_static("no-store");
+            response.headers_mut().insert(CACHE_CONTROL, no_store);
             response
         })
     }

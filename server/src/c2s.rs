@@ -6,13 +6,15 @@
 //! thread, framed there, copied out at their exact size, and the buffer is free again before anything is awaited.
 use std::cell::RefCell;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use protocol::stream::StreamHeader;
-use protocol::xml::{Frame, Item, Limits, Stamp, StreamReader};
-use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
+use protocol::stream::{ResponseHeader, StreamHeader};
+use protocol::websocket::{Control, FrameFault, code};
+use protocol::xml::{Frame, Item, Limits, Stamp};
+use protocol::{Element, Framing, Stanza, StreamCondition, StreamError, ns};
 use transport::{AcceptKind, Handshake, TlsError};
 
 use crate::outlet::{Batch, Decrypted, Event, Flag, Order, SessionRef};
@@ -20,6 +22,7 @@ use crate::router::Router;
 use crate::turns::Turns;
 
 pub mod config;
+pub mod intake;
 pub mod leaving;
 pub mod negotiate;
 pub mod newcomers;
@@ -28,9 +31,12 @@ pub mod resume;
 pub mod session;
 pub(crate) mod shaper;
 pub mod task;
+pub mod timing;
 
 pub use config::ListenerSettings;
+pub use intake::Intake;
 
+use intake::Found;
 use newcomers::{Newcomer, Newcomers, Whom};
 
 /// Bytes of one read. All sessions of a worker thread share one such buffer.
@@ -65,6 +71,10 @@ pub enum Incoming {
     Element(Box<Element>),
     /// `</stream:stream>`.
     Close,
+    /// A ping of the WebSocket, to be answered.
+    Ping(Box<Control>),
+    /// The end of the WebSocket, without that of the stream.
+    HungUp,
 }
 
 /// Why a connection yields nothing more.
@@ -77,8 +87,46 @@ pub enum End {
     Lost,
     /// The stream is at fault; the client gets this error.
     Error(StreamError),
+    /// The frames of the WebSocket are at fault; the client gets an error that says so.
+    Frame(FrameFault),
     /// Somebody ordered it.
     Ordered(StreamError, &'static str),
+}
+
+impl End {
+    /// What the client is told of it.
+    pub(crate) fn error(&self, framing: Framing) -> Option<StreamError> {
+        let error = match self {
+            Self::Closed | Self::Lost => return None,
+            Self::Error(error) | Self::Ordered(error, _) => error.clone(),
+            Self::Frame(FrameFault::NotUtf8) => StreamCondition::NotWellFormed.into(),
+            Self::Frame(FrameFault::TooBig) => StreamError::too_big(),
+            Self::Frame(fault) => {
+                StreamError::new(StreamCondition::BadFormat).with_text(fault.to_string())
+            }
+        };
+        Some(match (framing, error.condition) {
+            // A host and a port say nothing to a client that has the address of a web page.
+            (Framing::WebSocket, StreamCondition::SeeOtherHost) => {
+                StreamCondition::SystemShutdown.into()
+            }
+            _ => error,
+        })
+    }
+
+    /// The status code with which a WebSocket ends (RFC 6455 section 7.4.1).
+    pub(crate) fn code(&self) -> u16 {
+        match self {
+            Self::Frame(fault) => fault.code(),
+            Self::Error(error) if error.is_too_big() => code::TOO_BIG,
+            Self::Error(error) | Self::Ordered(error, _) => match error.condition {
+                StreamCondition::PolicyViolation => code::POLICY,
+                StreamCondition::SystemShutdown | StreamCondition::SeeOtherHost => code::GOING_AWAY,
+                _ => code::NORMAL,
+            },
+            Self::Closed | Self::Lost => code::NORMAL,
+        }
+    }
 }
 
 impl From<StreamError> for End {
@@ -121,7 +169,7 @@ pub struct Connection {
     /// The write half.
     pub outlet: SessionRef,
     /// The reader, which holds nothing between two elements.
-    pub reader: StreamReader,
+    pub intake: Intake,
     /// What was appended and not flushed.
     pub batch: Batch,
     /// The node.
@@ -130,6 +178,8 @@ pub struct Connection {
     pub listener: Arc<ListenerSettings>,
     /// Where it comes from, for limits.
     pub peer: IpAddr,
+    /// TLS was there before the stream, below of what it goes through.
+    pub is_encrypted_below: bool,
     /// What all connections of the node share.
     pub admission: Arc<Admission>,
     /// Its place among those that have no session yet, given up with this connection.
@@ -150,7 +200,7 @@ impl Connection {
         admission: Arc<Admission>,
     ) -> Self {
         let batch = Batch::new(&router.ledger);
-        let reader = StreamReader::new(Limits::PRE_AUTH);
+        let intake = Intake::new(outlet.framing(), Limits::PRE_AUTH);
         let newcomer = admission
             .newcomers
             .enter(peer, Whom::Stream(outlet.clone()));
@@ -158,11 +208,12 @@ impl Connection {
             admission,
             _newcomer: newcomer,
             outlet,
-            reader,
+            intake,
             batch,
             router,
             listener,
             peer,
+            is_encrypted_below: false,
             unparsed: Vec::new(),
             read_bytes: 0,
         }
@@ -171,30 +222,52 @@ impl Connection {
     /// The next item of the stream: one at a time, since each may change what the next bytes mean.
     pub async fn next(&mut self) -> Result<Incoming, End> {
         loop {
-            if let Some(item) = self.parse_one()? {
-                return Ok(item);
+            match self.parse_one()? {
+                Some(Incoming::Ping(ping)) => self.outlet.push_pong(&ping, &mut self.batch),
+                Some(Incoming::HungUp) => {
+                    self.outlet.push_hang_up(&mut self.batch);
+                    self.batch.flush();
+                    return Err(End::Lost);
+                }
+                Some(item) => return Ok(item),
+                None => {
+                    self.batch.flush();
+                    self.read_more().await?;
+                }
             }
-            self.batch.flush();
-            self.read_more().await?;
         }
     }
 
     fn parse_one(&mut self) -> Result<Option<Incoming>, End> {
-        let mut input = self.unparsed.as_slice();
-        let item = match self.reader.next(&mut input)? {
-            None => None,
-            Some(Item::Header(header)) => Some(Incoming::Header(Box::new(header))),
-            Some(Item::Close) => Some(Incoming::Close),
-            Some(Item::Element(frame)) => Some(Incoming::Element(Box::new(frame.to_element()))),
-        };
-        let read = self.unparsed.len() - input.len();
-        self.unparsed.drain(..read);
+        let mut item = None;
+        let Self {
+            intake, unparsed, ..
+        } = self;
+        let read = intake.read(unparsed, |found| {
+            item = Some(match found {
+                Found::Item(Item::Header(header)) => Incoming::Header(Box::new(header)),
+                Found::Item(Item::Close) => Incoming::Close,
+                Found::Item(Item::Element(frame)) => {
+                    Incoming::Element(Box::new(frame.to_element()))
+                }
+                Found::Ping(ping) => Incoming::Ping(Box::new(ping)),
+                Found::HungUp => Incoming::HungUp,
+            });
+            Ok(ControlFlow::Break(()))
+        })?;
+        unparsed.drain(..read);
         Ok(item)
+    }
+
+    /// Takes over what came before the stream, through TLS or not.
+    pub fn begin_with(&mut self, unparsed: Vec<u8>, is_encrypted_below: bool) {
+        self.unparsed = unparsed;
+        self.is_encrypted_below = is_encrypted_below;
     }
 
     /// Whether plaintext was sent behind the element that was just handled.
     pub fn has_unparsed(&self) -> bool {
-        !self.unparsed.is_empty() || self.reader.is_inside()
+        !self.unparsed.is_empty() || self.intake.is_inside()
     }
 
     /// What was read behind the last item of the negotiation: the session parses it first.
@@ -203,9 +276,9 @@ impl Connection {
     }
 
     /// The reader, for the session; what was appended goes out first.
-    pub fn into_reader(mut self) -> StreamReader {
+    pub fn into_intake(mut self) -> Intake {
         self.batch.flush();
-        std::mem::replace(&mut self.reader, StreamReader::new(Limits::PRE_AUTH))
+        std::mem::replace(&mut self.intake, Intake::none())
     }
 
     /// Waits for bytes and takes them as plaintext.
@@ -221,7 +294,7 @@ impl Connection {
                 Event::Order(Order::Close(error, reason)) => {
                     return Err(End::Ordered(error, reason));
                 }
-                Event::Order(Order::HandOver(_)) => {}
+                Event::Order(Order::HandOver(_) | Order::Presence(_)) => {}
                 Event::Order(Order::Lost) => return Err(End::Lost),
                 Event::Lost => return Err(End::Lost),
                 Event::Writable => {
@@ -240,7 +313,7 @@ impl Connection {
             match std::future::poll_fn(|cx| self.outlet.poll_unread(cx)).await {
                 Event::Order(Order::Close(error, reason)) => return End::Ordered(error, reason),
                 Event::Order(Order::Lost) | Event::Lost => return End::Lost,
-                Event::Order(Order::HandOver(_)) | Event::Readable => {}
+                Event::Order(Order::HandOver(_) | Order::Presence(_)) | Event::Readable => {}
                 Event::Writable => {
                     let flushed = self.outlet.flush_blocked(&mut self.batch.settled);
                     if flushed.is_err() {
@@ -317,14 +390,19 @@ impl Connection {
         Ok(handshake.flatten())
     }
 
-    /// Appends bytes for the client; they leave with the next flush.
-    pub fn send(&mut self, bytes: &[u8]) {
-        self.outlet.push_bytes(bytes, &mut self.batch);
+    /// Appends our header.
+    pub fn send_header(&mut self, header: &ResponseHeader<'_>) {
+        self.outlet.push_header(header, &mut self.batch);
+    }
+
+    /// Appends an element for the client; it leaves with the next flush.
+    pub fn send(&mut self, element: &[u8]) {
+        self.outlet.push_bytes(element, &mut self.batch);
     }
 }
 
 /// One `recv`, decrypted: calls `take` with the plaintext. Returns why nothing more will come, if so.
-fn receive(outlet: &SessionRef, take: impl FnOnce(&[u8])) -> Option<End> {
+fn receive(outlet: &SessionRef, take: impl FnOnce(&mut [u8])) -> Option<End> {
     RECEIVED.with_borrow_mut(|buffer| {
         let count = match outlet.socket().try_read(buffer) {
             Ok(0) => return Some(End::Lost),
@@ -406,16 +484,16 @@ fn poll_gone(outlet: &SessionRef, cx: &mut Context<'_>) -> Poll<()> {
 /// Reads what is there and frames it into items for a bound session. Holds no buffer when it returns.
 pub(crate) fn receive_items(
     outlet: &SessionRef,
-    reader: &mut StreamReader,
+    intake: &mut Intake,
     stamp: &Stamp<'_>,
 ) -> Received {
-    receive_with(outlet, reader, |frame| copy_out(frame, stamp))
+    receive_with(outlet, intake, |frame| copy_out(frame, stamp))
 }
 
 /// The same for others than clients: `copy` makes something of each element that outlives the read buffer.
 pub(crate) fn receive_with(
     outlet: &SessionRef,
-    reader: &mut StreamReader,
+    intake: &mut Intake,
     copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
 ) -> Received {
     let mut items = ITEMS.take();
@@ -423,9 +501,10 @@ pub(crate) fn receive_with(
     let mut bytes = 0;
     let end = receive(outlet, |plain| {
         bytes = plain.len();
-        fault = frame_all(reader, plain, copy, &mut items);
+        fault = frame_all(intake, plain, copy, &mut items);
     });
-    outlet.heard(reader.is_inside(), !items.is_empty());
+    let is_element = |item: &Incoming| !matches!(item, Incoming::Ping(_));
+    outlet.heard(intake.is_inside(), items.iter().any(is_element));
     Received {
         items,
         bytes,
@@ -434,22 +513,18 @@ pub(crate) fn receive_with(
 }
 
 /// Frames bytes that the negotiation had read ahead.
-pub(crate) fn frame_unparsed(
-    reader: &mut StreamReader,
-    bytes: &[u8],
-    stamp: &Stamp<'_>,
-) -> Received {
-    frame_with(reader, bytes, |frame| copy_out(frame, stamp))
+pub(crate) fn frame_unparsed(intake: &mut Intake, bytes: &mut [u8], stamp: &Stamp<'_>) -> Received {
+    frame_with(intake, bytes, |frame| copy_out(frame, stamp))
 }
 
 /// The same for others than clients.
 pub(crate) fn frame_with(
-    reader: &mut StreamReader,
-    bytes: &[u8],
+    intake: &mut Intake,
+    bytes: &mut [u8],
     copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
 ) -> Received {
     let mut items = ITEMS.take();
-    let end = frame_all(reader, bytes, copy, &mut items);
+    let end = frame_all(intake, bytes, copy, &mut items);
     Received {
         items,
         bytes: bytes.len(),
@@ -466,26 +541,23 @@ pub(crate) fn give_back(mut items: Vec<Incoming>) {
 }
 
 fn frame_all(
-    reader: &mut StreamReader,
-    mut input: &[u8],
+    intake: &mut Intake,
+    input: &mut [u8],
     copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
     items: &mut Vec<Incoming>,
 ) -> Option<End> {
-    loop {
-        match reader.next(&mut input) {
-            Ok(None) => return None,
-            Ok(Some(Item::Element(frame))) => match copy(&frame) {
-                Ok(item) => items.push(item),
-                Err(end) => return Some(end),
-            },
-            Ok(Some(Item::Close)) => {
-                items.push(Incoming::Close);
-                return None;
-            }
-            Ok(Some(Item::Header(_))) => return Some(StreamCondition::BadFormat.into()),
-            Err(error) => return Some(End::Error(error)),
-        }
-    }
+    let read = intake.read(input, |found| {
+        let (item, flow) = match found {
+            Found::Item(Item::Element(frame)) => (copy(&frame)?, ControlFlow::Continue(())),
+            Found::Item(Item::Close) => (Incoming::Close, ControlFlow::Break(())),
+            Found::Item(Item::Header(_)) => return Err(StreamCondition::BadFormat.into()),
+            Found::Ping(ping) => (Incoming::Ping(Box::new(ping)), ControlFlow::Continue(())),
+            Found::HungUp => (Incoming::HungUp, ControlFlow::Break(())),
+        };
+        items.push(item);
+        Ok(flow)
+    });
+    read.err()
 }
 
 /// The element as something that outlives the read buffer.

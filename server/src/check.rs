@@ -69,10 +69,13 @@ pub fn needs(config: &Config, data_dir: &Path) -> Needs {
         .iter()
         .any(|c2s| c2s.chosen_connections().is_none());
     let expected = if is_open { CONNECTIONS_EXPECTED } else { 0 };
+    let http = config.listen.http.iter();
+    let http = http.filter_map(|http| http.transport.max_connections.finite());
+    let http = http.fold(0, u64::saturating_add);
     let addresses = addresses(config);
     let pool = config.database();
     Needs {
-        connections: chosen.saturating_add(expected),
+        connections: chosen.saturating_add(expected).saturating_add(http),
         other_files: FILES_BASE + FILES_PER_WORKER * (u64::from(pool.workers) + 1),
         backlog: listeners
             .iter()
@@ -102,12 +105,10 @@ fn addresses(config: &Config) -> Vec<(String, SocketAddr)> {
 
 /// The folder of a database that is a file.
 fn database_dir(pool: &RdbmsPool) -> Option<PathBuf> {
-    match pool.connection.driver {
-        Driver::Sqlite => {
-            let file = std::path::absolute(&pool.connection.database).ok()?;
-            Some(file.parent()?.to_owned())
-        }
-    }
+    // Another one keeps its files on a machine of its own.
+    let is_file = pool.connection.driver == Driver::Sqlite;
+    let file = std::path::absolute(&pool.connection.database).ok()?;
+    is_file.then(|| file.parent().map(Path::to_owned))?
 }
 
 /// The directory, or if it is not there the next one around it, takes new files.
@@ -176,30 +177,53 @@ fn check_coverage(config: &Config, checks: &mut Checks<'_>) {
     }
     for (index, listener) in config.listen.c2s.iter().enumerate() {
         let path = format!("listen.c2s[{index}].tls");
-        let Some(tls) = listener.tls.as_ref().filter(|_| checks.is_sound(&path)) else {
-            continue;
-        };
-        let (Some(cert), Some(key)) = (&tls.certfile, &tls.keyfile) else {
-            continue;
-        };
-        let paths = CertificatePaths {
-            cert: cert.clone(),
-            key: key.clone(),
-        };
-        // What is wrong with the files is told already.
-        let Ok(review) = CertificateReview::of(&paths, std::time::SystemTime::now()) else {
-            continue;
-        };
-        let has_own = |host: &str| {
-            let mut own = tls.certificates.iter();
-            own.any(|own| prepare_domain(&own.domain).is_ok_and(|domain| domain == host))
-        };
-        for host in &config.general.hosts {
-            if !review.covers(host) && !has_own(host) {
-                let message = format!("the certificate is not for {host:?}");
-                let hint = "clients will not accept it; add `[[listen.c2s.tls.certificates]]`";
-                checks.warning(&format!("{path}.certfile"), message, hint);
-            }
+        if let Some(tls) = listener.tls.as_ref().filter(|_| checks.is_sound(&path)) {
+            let own: Vec<&str> = tls
+                .certificates
+                .iter()
+                .map(|own| own.domain.as_str())
+                .collect();
+            let files = (tls.certfile.as_deref(), tls.keyfile.as_deref());
+            check_covered(config, &path, files, &own, checks);
+        }
+    }
+    for (index, listener) in config.listen.http.iter().enumerate() {
+        let path = format!("listen.http[{index}].tls");
+        if let Some(tls) = listener.tls.as_ref().filter(|_| checks.is_sound(&path)) {
+            let files = (tls.certfile.as_deref(), tls.keyfile.as_deref());
+            check_covered(config, &path, files, &[], checks);
+        }
+    }
+}
+
+/// A certificate is for all domains but those that have one of their own.
+fn check_covered(
+    config: &Config,
+    path: &str,
+    files: (Option<&Path>, Option<&Path>),
+    own: &[&str],
+    checks: &mut Checks<'_>,
+) {
+    let (Some(cert), Some(key)) = files else {
+        return;
+    };
+    let paths = CertificatePaths {
+        cert: cert.to_owned(),
+        key: key.to_owned(),
+    };
+    // What is wrong with the files is told already.
+    let Ok(review) = CertificateReview::of(&paths, std::time::SystemTime::now()) else {
+        return;
+    };
+    let has_own = |host: &str| {
+        let mut own = own.iter();
+        own.any(|own| prepare_domain(own).is_ok_and(|domain| domain == host))
+    };
+    for host in &config.general.hosts {
+        if !review.covers(host) && !has_own(host) {
+            let message = format!("the certificate is not for {host:?}");
+            let hint = "clients of that domain will not accept it";
+            checks.warning(&format!("{path}.certfile"), message, hint);
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::auth::config::{Auth, Method};
 use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
     BoshHandler, C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
+    WebSocketHandler,
 };
 use crate::modules::{ModulesConfig, needs};
 use crate::services::Services;
@@ -170,6 +171,7 @@ impl Config {
             host: "_".into(),
             path: "/http-bind".into(),
         }];
+        web.handlers.mongoose_websocket_handler = vec![WebSocketHandler::new("/ws-xmpp")];
         Self {
             general: General {
                 hosts: vec!["localhost".into()],
@@ -325,17 +327,33 @@ impl Config {
             let mut all = own.chain([&self.access]);
             ["all", "none"].contains(&name) || all.any(|rules| rules.contains_key(name))
         };
-        let c2s = self.listen.c2s.iter().enumerate().map(|(index, listener)| {
-            let path = format!("listen.c2s[{index}]");
-            (path, listener.shaper(), listener.access.as_str(), "log in")
+        let c2s = self.listen.c2s.iter().enumerate();
+        let c2s = c2s.map(|(index, listener)| {
+            let place = format!("listen.c2s[{index}]");
+            let access = listener.access.as_str();
+            (place, listener.shaper(), access, "log in")
+        });
+        let http = self.listen.http.iter().enumerate();
+        let websocket = http.flat_map(|(port, http)| {
+            let handlers = http.handlers.mongoose_websocket_handler.iter().enumerate();
+            handlers.map(move |(index, handler)| {
+                let handlers = format!("listen.http[{port}].handlers");
+                let place = format!("{handlers}.mongoose_websocket_handler[{index}]");
+                (place, handler.shaper(), handler.access.as_str(), "log in")
+            })
         });
         let component = self.listen.component.iter().enumerate();
         let component = component.map(|(index, listener)| {
-            let path = format!("listen.component[{index}]");
+            let place = format!("listen.component[{index}]");
             let access = listener.access.as_str();
-            (path, listener.shaper(), access, "write to these components")
+            (
+                place,
+                listener.shaper(),
+                access,
+                "write to these components",
+            )
         });
-        for (path, shaper, rule, what) in c2s.chain(component) {
+        for (place, shaper, rule, what) in c2s.chain(websocket).chain(component) {
             if let Some(name) = shaper
                 && checks.is_sound("shaper")
                 && !self.shaper.contains_key(name)
@@ -343,14 +361,14 @@ impl Config {
                 let message = format!("there is no `[shaper.{name}]`");
                 let known: Vec<&str> = self.shaper.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(name, known);
-                checks.finding(&format!("{path}.shaper"), message, hint);
+                checks.finding(&format!("{place}.shaper"), message, hint);
             }
             if checks.is_sound("access") && checks.is_sound("host_config") && !is_rule(rule) {
                 let message =
                     format!("there is no rule `{rule}` in `[access]`: nobody could {what}");
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
-                checks.finding(&format!("{path}.access"), message, hint);
+                checks.finding(&format!("{place}.access"), message, hint);
             }
         }
         let bosh = self.services.service_bosh.as_ref();
@@ -385,6 +403,20 @@ impl Config {
         }
     }
 
+    /// Components whose stanzas others could read on the way.
+    fn check_components(&self, is_meant: bool, checks: &mut Checks<'_>) {
+        for (index, listener) in self.listen.component.iter().enumerate() {
+            let path = format!("listen.component[{index}]");
+            let is_open = listener.tls.is_none() && !listener.is_local();
+            if is_open && !is_meant && checks.is_sound(&path) {
+                let message = "components would send and get messages without encryption";
+                let hint = "add `tls = {}`, or say \
+                    `i_know_unsafe = [\"component_without_tls\"]` in `[general]`";
+                checks.finding(&path, message, hint);
+            }
+        }
+    }
+
     /// What would hurt somebody who does not know what it does.
     fn check_safety(&self, checks: &mut Checks<'_>) {
         if !checks.is_sound("general.i_know_unsafe") {
@@ -411,18 +443,24 @@ impl Config {
                     checks.finding(&path, message, hint);
                 }
             }
-        }
-        if !is_known(Unsafe::ComponentWithoutTls) {
-            for (index, listener) in self.listen.component.iter().enumerate() {
-                let path = format!("listen.component[{index}]");
-                if listener.tls.is_none() && !listener.is_local() && checks.is_sound(&path) {
-                    let message = "components would send and get messages without encryption";
-                    let hint = "add `tls = {}`, or say \
-                        `i_know_unsafe = [\"component_without_tls\"]` in `[general]`";
+            for (index, listener) in self.listen.http.iter().enumerate() {
+                let path = format!("listen.http[{index}]");
+                let handlers = &listener.handlers;
+                let has_clients = !handlers.mongoose_websocket_handler.is_empty()
+                    || !handlers.mongoose_bosh_handler.is_empty();
+                let is_open = listener.tls.is_none() && !listener.is_local();
+                let is_announced = listener.tls_at_balancer && listener.proxy_protocol;
+                if has_clients && is_open && !is_announced && checks.is_sound(&path) {
+                    let message = "clients would send passwords and messages without encryption";
+                    let hint = "add `tls = {}`; if a balancer in front of it ends TLS, add \
+                        `tls_at_balancer = true` and `proxy_protocol = true`, or say `i_know_unsafe = [\"c2s_without_tls\"]` in \
+                        `[general]`";
                     checks.finding(&path, message, hint);
                 }
             }
         }
+        self.check_components(is_known(Unsafe::ComponentWithoutTls), checks);
+        self.check_admin_api(is_known(Unsafe::GraphqlWithoutTls), checks);
         let is_reachable = self.listen.c2s.iter().any(|listener| !listener.is_local());
         if is_reachable && checks.is_sound("listen.c2s") && !is_known(Unsafe::DummyAuth) {
             let own = self.host_config.iter().enumerate();
@@ -441,6 +479,39 @@ impl Config {
                         "dummy"
                     };
                     checks.finding(&format!("{path}.{key}"), message, hint);
+                }
+            }
+        }
+    }
+}
+
+impl Config {
+    /// Whoever may use the admin API may do everything.
+    fn check_admin_api(&self, may_be_plain: bool, checks: &mut Checks<'_>) {
+        for (index, listener) in self.listen.http.iter().enumerate() {
+            if listener.address().ip().is_loopback() {
+                continue;
+            }
+            for (number, handler) in listener
+                .handlers
+                .mongoose_graphql_handler
+                .iter()
+                .enumerate()
+            {
+                let path =
+                    format!("listen.http[{index}].handlers.mongoose_graphql_handler[{number}]");
+                if !checks.is_sound(&path) {
+                    continue;
+                }
+                if handler.username.is_none() {
+                    let message = "everybody who reaches this port would be an administrator";
+                    let hint = "add `username` and `password`, or `ip_address = \"127.0.0.1\"`";
+                    checks.finding(&path, message, hint);
+                } else if listener.tls.is_none() && !may_be_plain {
+                    let message = "the administrator's password would be sent without encryption";
+                    let hint = "add `tls = {}`, or say \
+                        `i_know_unsafe = [\"graphql_without_tls\"]` in `[general]`";
+                    checks.finding(&path, message, hint);
                 }
             }
         }

@@ -1,16 +1,21 @@
 //! One host type: its settings, hooks, IQ table and modules. A thousand domains of one type share one [`Host`].
+use std::any::{Any, TypeId};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
 use hashbrown::HashMap;
-use protocol::Element;
+use protocol::{BareJid, Element, StreamError};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use crate::access::AccessRules;
 use crate::auth::Auth;
 use crate::auth::registration::Registration;
 use crate::hooks::Hooks;
 use crate::iq::IqTable;
+use crate::outlet::{Order, SessionRef};
+use crate::router::Router;
 
 pub mod config;
 
@@ -40,6 +45,66 @@ pub struct Host {
     pub registration: Option<Arc<Registration>>,
     /// How long a new session waits for its predecessor of the same name to end.
     pub replaced_wait_timeout: Duration,
+    /// What its modules let others use.
+    pub parts: Parts,
+}
+
+/// What modules let others use, by its type.
+#[derive(Default)]
+pub struct Parts(HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>);
+
+impl Parts {
+    /// Lets others use a thing.
+    pub fn insert<T: Any + Send + Sync>(&mut self, thing: Arc<T>) {
+        self.0.insert(TypeId::of::<T>(), thing);
+    }
+
+    /// The thing of that type, if a module provides one.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let thing = self.0.get(&TypeId::of::<T>()).cloned()?;
+        thing.downcast().ok()
+    }
+}
+
+/// How long a session that is sent away may take to end: its client is perhaps gone, and its contacts are told.
+const KICK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Ends a session and waits for that. `false` if it takes too long; it ends all the same.
+pub async fn kick(session: &SessionRef, error: &StreamError, reason: &'static str) -> bool {
+    let (sender, ended) = oneshot::channel();
+    session.notify_end(sender);
+    session.order(Order::Close(error.clone(), reason));
+    // The sender is dropped when the session is gone.
+    timeout(KICK_TIMEOUT, ended).await.is_ok()
+}
+
+/// Ends all sessions of an account, at the same time, and waits for that.
+pub async fn kick_all(
+    router: &Router,
+    account: &BareJid,
+    error: &StreamError,
+    reason: &'static str,
+) {
+    let mut ends = Vec::new();
+    for session in router.sessions.of_account(account.as_str()) {
+        let (sender, ended) = oneshot::channel();
+        session.notify_end(sender);
+        session.order(Order::Close(error.clone(), reason));
+        ends.push(ended);
+    }
+    let all = async {
+        for ended in ends {
+            let _ended = ended.await;
+        }
+    };
+    let _in_time = timeout(KICK_TIMEOUT, all).await;
+}
+
+impl Host {
+    /// What a module of it lets others use.
+    pub fn part<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        self.parts.get()
+    }
 }
 
 /// All hosts, by domain.
@@ -64,6 +129,13 @@ impl Hosts {
     /// The host of one of our domains, given in its prepared form.
     pub fn find(&self, domain: &str) -> Option<&Arc<Host>> {
         self.by_domain.get(domain)
+    }
+
+    /// Every domain, in order.
+    pub fn domains(&self) -> Vec<String> {
+        let mut domains: Vec<String> = self.by_domain.keys().map(ToString::to_string).collect();
+        domains.sort_unstable();
+        domains
     }
 
     /// Each host once.

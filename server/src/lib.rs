@@ -19,6 +19,7 @@ pub mod check;
 pub mod cluster;
 pub mod component;
 pub mod config;
+pub mod ctl;
 pub mod fault;
 pub mod hooks;
 pub mod host;

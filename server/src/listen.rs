@@ -106,6 +106,13 @@ impl OpenPlace {
             gauge: gauge.clone(),
         })
     }
+
+    /// The same place, shown by another gauge from now on.
+    fn shown_by(mut self, gauge: &Gauge) -> Self {
+        gauge.inc();
+        std::mem::replace(&mut self.gauge, gauge.clone()).dec();
+        self
+    }
 }
 
 impl Drop for OpenPlace {
@@ -154,6 +161,11 @@ fn serve(accepted: Accepted, router: Arc<Router>, place: OpenPlace) -> Connectio
     ConnectionTask::new(Box::pin(begun), place)
 }
 
+/// A client's connection that came by another way, to its end.
+fn connection_task(conn: Connection, place: OpenPlace) -> ConnectionTask<OpenPlace> {
+    ConnectionTask::new(Box::pin(negotiated(conn)), place)
+}
+
 /// The client's address: the connection's, or what a balancer announces where one has to. `None` if the connection is
 /// to be closed.
 pub(crate) async fn client_address(
@@ -198,7 +210,7 @@ pub(crate) async fn negotiated(mut conn: Connection) -> Option<Box<Session>> {
     match negotiate(&mut conn).await {
         Ok(session) => {
             let unparsed = conn.take_unparsed();
-            Box::pin(session.begin(conn.into_reader(), unparsed)).await
+            Box::pin(session.begin(conn.into_intake(), unparsed)).await
         }
         Err(end) => {
             debug!(?end, "connection ended before login");

@@ -233,6 +233,15 @@ pub struct HttpMetrics {
     pub responses: ByStatus,
 }
 
+/// Counters of WebSockets.
+#[derive(Clone, Debug)]
+pub struct WebSocketMetrics {
+    /// Opened by clients.
+    pub accepted: Counter,
+    /// Open now.
+    pub connections: Gauge,
+}
+
 /// Counters of BOSH.
 #[derive(Clone, Debug)]
 pub struct BoshMetrics {
@@ -353,6 +362,8 @@ pub struct Metrics {
     pub connections_accepted: Counter,
     /// Connections that are open.
     pub connections: Gauge,
+    /// WebSockets.
+    pub websocket: WebSocketMetrics,
     /// Connections closed before their first byte was used, by why their PROXY header was refused.
     pub proxy_refused: ByReason,
     /// Logins.
@@ -443,14 +454,15 @@ impl Metrics {
                 "xmpp_c2s_connections_accepted_total",
                 "Connections accepted from clients",
             ),
-            connections: gauge(registry, "xmpp_c2s_connections", "Open client connections"),
+            connections: gauge(
+                registry,
+                "xmpp_c2s_connections",
+                "Open client connections, those over HTTP excepted",
+            ),
+            websocket: websocket(registry),
             proxy_refused: proxy_refused(registry),
             logins: logins(registry),
-            tls_handshakes: ByResult::register(
-                registry,
-                "xmpp_tls_handshakes_total",
-                "TLS handshakes of clients",
-            ),
+            tls_handshakes: tls_handshakes(registry),
             http: http(registry),
             components: components(registry),
             bosh: bosh(registry),
@@ -458,11 +470,7 @@ impl Metrics {
             modules: modules(registry),
             hooks: hooks(registry),
             queries: queries(registry),
-            certificate_expiry: gauge(
-                registry,
-                "xmpp_tls_certificate_remaining_seconds",
-                "Time until the first of our certificates expires; negative if it has",
-            ),
+            certificate_expiry: certificate_expiry(registry),
             reload_failures: ReloadFailures::register(registry),
             start_warnings: start_warnings(registry),
             rejected: rejected(registry),
@@ -475,6 +483,22 @@ impl Metrics {
             .get_or_create(&[("surface", surface.name()), ("reason", condition.name())])
             .inc();
     }
+}
+
+fn tls_handshakes(registry: &mut Registry) -> ByResult {
+    ByResult::register(
+        registry,
+        "xmpp_tls_handshakes_total",
+        "TLS handshakes of clients",
+    )
+}
+
+fn certificate_expiry(registry: &mut Registry) -> Gauge {
+    gauge(
+        registry,
+        "xmpp_tls_certificate_remaining_seconds",
+        "Time until the first of our certificates expires; negative if it has",
+    )
 }
 
 fn proxy_refused(registry: &mut Registry) -> ByReason {
@@ -545,7 +569,7 @@ fn http(registry: &mut Registry) -> HttpMetrics {
         connections: gauge(
             registry,
             "xmpp_http_connections",
-            "Open HTTP connections, upgraded ones included",
+            "Open HTTP connections, those that became WebSockets excepted",
         ),
         responses: ByStatus::register(
             registry,
@@ -553,14 +577,6 @@ fn http(registry: &mut Registry) -> HttpMetrics {
             "HTTP requests answered, by class of status",
         ),
     }
-}
-
-fn proxy_refused(registry: &mut Registry) -> ByReason {
-    ByReason::register(
-        registry,
-        "xmpp_proxy_refused_total",
-        "Connections closed for want of a PROXY header of a trusted network, by reason",
-    )
 }
 
 fn components(registry: &mut Registry) -> ComponentMetrics {
@@ -584,6 +600,21 @@ fn components(registry: &mut Registry) -> ComponentMetrics {
             registry,
             "xmpp_component_stanzas_delivered_total",
             "Stanzas handed to components",
+        ),
+    }
+}
+
+fn websocket(registry: &mut Registry) -> WebSocketMetrics {
+    WebSocketMetrics {
+        accepted: counter(
+            registry,
+            "xmpp_websocket_connections_accepted_total",
+            "WebSockets opened by clients",
+        ),
+        connections: gauge(
+            registry,
+            "xmpp_websocket_connections",
+            "Open client connections over WebSocket",
         ),
     }
 }

@@ -2,18 +2,17 @@
 //!
 //! A module file has its parts in this order: `Config`, `needs`, `start`, the handlers, the tests. There is no `stop`:
 //! what a module registers belongs to its host and goes away with it. To add a module, add two lines here.
-use std::any::{Any, TypeId};
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use ahash::RandomState;
 use daemon::Tasks;
-use hashbrown::HashMap;
 use protocol::Element;
 
 use crate::auth::Auth;
 use crate::auth::registration::Registration;
 use crate::hooks::{Event, Handle, Hooks, Stage};
-use crate::host::{Pings, StreamManagement};
+use crate::host::{Parts, Pings, StreamManagement};
 use crate::iq::{HandleIq, IqTable, Target};
 use crate::metrics::HookMetrics;
 use crate::router::Router;
@@ -35,6 +34,8 @@ pub mod private;
 pub mod register;
 pub mod roster;
 pub mod stream_management;
+#[cfg(test)]
+mod takeover;
 #[cfg(test)]
 pub(crate) mod testing;
 #[cfg(test)]
@@ -95,7 +96,8 @@ pub struct Made {
     pub pings: Option<Pings>,
     /// Who may make an account for themselves (XEP-0077).
     pub registration: Option<Arc<Registration>>,
-    provided: HashMap<TypeId, Arc<dyn Any + Send + Sync>, RandomState>,
+    /// What modules let others use.
+    pub parts: Parts,
 }
 
 impl Made {
@@ -110,7 +112,7 @@ impl Made {
             held_max: None,
             registration: None,
             pings: None,
-            provided: HashMap::default(),
+            parts: Parts::default(),
         }
     }
 }
@@ -155,15 +157,13 @@ impl Start<'_> {
 
     /// Lets later modules use something of this one.
     pub fn provide<T: Any + Send + Sync>(&mut self, thing: Arc<T>) {
-        self.made.provided.insert(TypeId::of::<T>(), thing);
+        self.made.parts.insert(thing);
     }
 
     /// What an earlier module provides; the module that does must stand in [`Needs`].
     pub fn get<T: Any + Send + Sync>(&self) -> Result<Arc<T>, StartError> {
-        let thing = self.made.provided.get(&TypeId::of::<T>()).cloned();
-        thing
-            .and_then(|thing| thing.downcast().ok())
-            .ok_or_else(|| self.error(format!("{} is not provided", std::any::type_name::<T>())))
+        let thing = self.made.parts.get::<T>();
+        thing.ok_or_else(|| self.error(format!("{} is not provided", std::any::type_name::<T>())))
     }
 
     /// This module cannot start.
@@ -174,6 +174,16 @@ impl Start<'_> {
             reason: reason.into(),
         }
     }
+}
+
+/// Options whose names end in `backend`.
+fn backends(config: &impl serde::Serialize) -> BTreeMap<String, String> {
+    let options = serde_json::to_value(config).unwrap_or_default();
+    let options = options.as_object().into_iter().flatten();
+    options
+        .filter(|(key, _)| key.ends_with("backend"))
+        .filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned())))
+        .collect()
 }
 
 macro_rules! modules {
@@ -216,6 +226,15 @@ macro_rules! modules {
             /// Switches a module on.
             pub fn set(&mut self, config: ModuleConfig) {
                 match config { $(ModuleConfig::$name(config) => self.$name = Some(config),)* }
+            }
+
+            /// The modules that are switched on, each with its options that say where it keeps what it stores.
+            pub fn facts(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+                let mut all = BTreeMap::new();
+                $(if let Some(config) = &self.$name {
+                    all.insert($key.to_owned(), backends(config));
+                })*
+                all
             }
 
             /// The settings that a module has by default.

@@ -1,6 +1,6 @@
 //! Builds every part, in order, and ties them together; shuts down in reverse. The only file that knows all parts.
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,14 +32,16 @@ use crate::storage::secrets::SecretStore;
 use crate::storage::{self, Db, Observer, Place};
 use crate::turns::Turns;
 
-use components::ComponentPlan;
-
+mod commands;
 pub mod components;
 pub mod data_dir;
 pub mod drain;
+mod graphql;
 mod http;
 pub mod idle;
 pub mod plan;
+
+use components::ComponentPlan;
 
 /// What a node is made of: the checked configuration, without its words.
 pub struct NodePlan {
@@ -69,6 +71,10 @@ pub struct NodePlan {
     pub registration_pause: Option<Duration>,
     /// How a stop goes.
     pub drain: drain::Settings,
+    /// The level of the process's log, for commands.
+    pub logs: Option<daemon::logs::LevelControl>,
+    /// Services that run.
+    pub services: Vec<String>,
 }
 
 /// One client listener.
@@ -109,6 +115,9 @@ pub enum StartError {
         #[source]
         error: storage::Error,
     },
+    /// It was to end before it had begun.
+    #[error("stopped while the database was waited for")]
+    Stopped,
     /// The database does not do what the start needs of it.
     #[error("the database could not be used")]
     Storage(#[from] storage::Error),
@@ -170,12 +179,11 @@ impl Node {
         let tasks = shutdown.tasks().clone();
         let late = Shutdown::new();
 
+        let facts = commands::Facts::of(&plan);
         let lock = data_dir::lock(&plan.data_dir)?;
         let mut options = plan.storage;
         options.observer = Arc::new(QueryObserver(metrics.clone()));
-        let place = options.place.clone();
-        let db = open_database(options).await;
-        let db = db.map_err(|error| StartError::Database { place, error })?;
+        let db = Box::pin(open_database(options, &shutdown)).await?;
 
         let ledger = Ledger::new(metrics.ledger.clone());
         let settings = router::Settings {
@@ -199,20 +207,22 @@ impl Node {
         let components = components::bind(plan.components, &admission)?;
         let clients = addresses(&listeners);
         let tls = certificates(&listeners, &ports, &components);
-        let control = control::bind(&plan.data_dir)
-            .map_err(|(path, error)| StartError::Control { path, error })?;
+        let control = bind_control(&plan.data_dir)?;
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
+        let engine = facts.engine(&router, &in_flight, &shutdown, &late);
         // … then run what a failed start must not leave behind …
         let ledger = ledger.run(in_flight, late.clone());
         late.tasks().spawn("ledger", ledger);
-        let idle = until(late.clone(), idle::run(router.clone()));
-        late.tasks().spawn("idle", idle);
-        control.serve(&router, &late);
+        late.tasks()
+            .spawn("idle", until(late.clone(), idle::run(router.clone())));
+        control.serve(&engine, &late);
         let parts = http::Parts {
             exporter: Arc::new(Exporter::new(registry, readiness.clone())),
             router: &router,
+            engine: &engine,
             admission: &admission,
+            tasks: &tasks,
             bosh: &Bosh::new(plan.bosh, router.clone(), admission.clone()),
         };
         let http = http::serve(ports, &parts, &late);
@@ -311,6 +321,11 @@ fn whole_secs(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
+fn bind_control(data_dir: &Path) -> Result<control::ControlSocket, StartError> {
+    let bound = control::bind(data_dir);
+    bound.map_err(|(path, error)| StartError::Control { path, error })
+}
+
 async fn until(end: Shutdown, work: impl Future<Output = ()>) {
     tokio::select! {
         biased;
@@ -376,6 +391,7 @@ async fn start_hosts(
             registration: made.registration,
             pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
+            parts: made.parts,
         });
     }
     Ok(hosts)
@@ -435,11 +451,19 @@ fn certificates(
         .collect()
 }
 
-/// Opens the database and brings its schema up to date.
-async fn open_database(options: storage::Options) -> Result<Db, storage::Error> {
-    let db = Db::open(options).await?;
-    db.migrate().await?;
-    Ok(db)
+/// Opens the database and brings its schema up to date. One that is not there yet is waited for, unless the node is to
+/// stop.
+async fn open_database(options: storage::Options, shutdown: &Shutdown) -> Result<Db, StartError> {
+    let place = options.place.clone();
+    let opening = async {
+        let db = Box::pin(Db::open(options)).await?;
+        Box::pin(db.migrate()).await?;
+        Ok(db)
+    };
+    let opened = shutdown.token().run_until_cancelled(opening).await;
+    opened
+        .ok_or(StartError::Stopped)?
+        .map_err(|error| StartError::Database { place, error })
 }
 
 /// Stanzas that were acknowledged by an earlier run and not delivered before it ended: nobody is connected yet, so

@@ -16,7 +16,9 @@ use std::task::{Context, Poll, Waker};
 
 use ahash::{HashSet, HashSetExt as _};
 use parking_lot::{Mutex, MutexGuard};
-use protocol::{FullJid, Jid, Kind, Stanza, StreamCondition, StreamError};
+use protocol::stream::ResponseHeader;
+use protocol::websocket::{self, Control, code};
+use protocol::{Framing, FullJid, Jid, Kind, Stanza, StreamCondition, StreamError};
 use transport::{Socket, TlsError, TlsRecords};
 
 use crate::c2s::resume::{Kept, Managed, NONZAS_BYTES, Settled, Token};
@@ -80,6 +82,8 @@ pub enum Order {
     Lost,
     /// Another connection takes the session over (XEP-0198 section 5).
     HandOver(tokio::sync::oneshot::Sender<Box<crate::c2s::session::Session>>),
+    /// Presence as if the client had sent it; the sender is told when that is done.
+    Presence(Box<(Stanza, tokio::sync::oneshot::Sender<()>)>),
 }
 
 /// The write half of one client connection and, after bind, what others may know of its session.
@@ -94,6 +98,8 @@ pub struct Outlet {
     heard_at: AtomicU32,
     /// Seconds of the ledger's clock since when a stanza has been incomplete; 0 if none is.
     cut_since: AtomicU32,
+    /// Seconds of the ledger's clock when the session was bound.
+    bound_at: AtomicU32,
     state: Mutex<State>,
 }
 
@@ -118,6 +124,10 @@ struct State {
     enrolled: bool,
     /// Nothing can be written any more: the session's task takes the connection for lost.
     broken: bool,
+    /// How elements are put on the wire.
+    framing: Framing,
+    /// See [`Outlet::timing`].
+    timing: u8,
     bytes_max: u32,
 }
 
@@ -208,6 +218,17 @@ const SEALED_KEEP_BYTES_MAX: usize = 128 * 1024;
 impl Outlet {
     /// The outlet of a fresh connection.
     pub fn new(id: u64, socket: Socket, ledger: Arc<Ledger>) -> SessionRef {
+        Self::with_framing(id, socket, ledger, Framing::Stream, 0)
+    }
+
+    /// The outlet of a fresh connection whose elements go like that. `timing` is for [`Self::timing`].
+    pub fn with_framing(
+        id: u64,
+        socket: Socket,
+        ledger: Arc<Ledger>,
+        framing: Framing,
+        timing: u8,
+    ) -> SessionRef {
         let heard_at = AtomicU32::new(ledger.clock.now_secs());
         Arc::new(Self {
             id: AtomicU64::new(id),
@@ -218,6 +239,7 @@ impl Outlet {
             flags: AtomicU16::new(0),
             heard_at,
             cut_since: AtomicU32::new(0),
+            bound_at: AtomicU32::new(0),
             state: Mutex::new(State {
                 out: Vec::new(),
                 refused: None,
@@ -232,6 +254,8 @@ impl Outlet {
                 dirty: false,
                 enrolled: false,
                 broken: false,
+                framing,
+                timing,
                 bytes_max: u32::try_from(OUTLET_BYTES_BEFORE_LOGIN_MAX).unwrap_or(u32::MAX),
             }),
         })
@@ -247,6 +271,16 @@ impl Outlet {
         &self.socket
     }
 
+    /// How elements are put on the wire.
+    pub fn framing(&self) -> Framing {
+        self.state.lock().framing
+    }
+
+    /// Which of the router's timings the connection has; 0 is that of the node.
+    pub fn timing(&self) -> u8 {
+        self.state.lock().timing
+    }
+
     /// The bound address.
     ///
     /// # Panics
@@ -259,12 +293,19 @@ impl Outlet {
     pub fn bind(&self, jid: FullJid) {
         let bound = self.jid.set(jid).is_ok();
         debug_assert!(bound, "a stream binds once");
+        self.bound_at
+            .store(self.ledger.clock.now_secs(), Ordering::Relaxed);
         self.state.lock().bytes_max = u32::try_from(OUTLET_BYTES_MAX).unwrap_or(u32::MAX);
     }
 
     /// Gives a component's connection its limit: it has no address of a session.
     pub fn admit(&self, bytes_max: u32) {
         self.state.lock().bytes_max = bytes_max;
+    }
+
+    /// Seconds of the ledger's clock when the session was bound, on whichever connection.
+    pub fn bound_at(&self) -> u32 {
+        self.bound_at.load(Ordering::Relaxed)
     }
 
     /// Priority of an available session (RFC 6121 section 4.7.2.3), `None` if it is not available.
@@ -529,21 +570,58 @@ impl Outlet {
         }
     }
 
-    /// Appends bytes that are no stanza: headers, features, nonzas. A closed session ignores them.
-    pub fn push_bytes(self: &Arc<Self>, bytes: &[u8], batch: &mut Batch) {
+    /// Appends one element that is no stanza of the router's: features, nonzas. A closed session ignores it.
+    pub fn push_bytes(self: &Arc<Self>, element: &[u8], batch: &mut Batch) {
+        self.push_raw(batch, |state| state.append_element(element));
+    }
+
+    /// Appends our header.
+    pub fn push_header(self: &Arc<Self>, header: &ResponseHeader<'_>, batch: &mut Batch) {
+        self.push_raw(batch, |state| {
+            state.append_with(|framing, out| framing.header(out, header));
+        });
+    }
+
+    /// Appends a ping of the WebSocket.
+    pub fn push_ping(self: &Arc<Self>, batch: &mut Batch) {
+        self.push_raw(batch, |state| {
+            state.append_with(|_, out| websocket::push_ping(out));
+        });
+    }
+
+    /// Answers a ping of the WebSocket.
+    pub fn push_pong(self: &Arc<Self>, ping: &Control, batch: &mut Batch) {
+        self.push_raw(batch, |state| {
+            state.append_with(|_, out| websocket::push_pong(out, ping));
+        });
+    }
+
+    /// Answers the client's end of the WebSocket, which is not that of the stream.
+    pub fn push_hang_up(self: &Arc<Self>, batch: &mut Batch) {
+        self.push_raw(batch, |state| {
+            state.append_with(|framing, out| framing.hang_up(out, code::NORMAL));
+        });
+    }
+
+    fn push_raw(self: &Arc<Self>, batch: &mut Batch, append: impl FnOnce(&mut State)) {
         let mut state = self.state.lock();
         if self.has(Flag::Closed) {
             return;
         }
         let waiting = state.waiting_bytes();
-        state.append_bytes(bytes);
+        append(&mut state);
         self.after_append(state, waiting, batch);
     }
 
-    /// Appends the last bytes of the stream, even when stanzas are not taken any more and whatever waits already, and
-    /// flushes.
-    pub fn push_last(self: &Arc<Self>, bytes: &[u8], settled: &mut Vec<Token>) {
-        self.state.lock().append_bytes(bytes);
+    /// Appends the last elements and the end of the stream, even when stanzas are not taken any more and whatever waits
+    /// already, and flushes. A WebSocket ends with this status code.
+    pub fn push_end(self: &Arc<Self>, elements: &[&[u8]], code: u16, settled: &mut Vec<Token>) {
+        let mut state = self.state.lock();
+        for element in elements.iter().filter(|element| !element.is_empty()) {
+            state.append_element(element);
+        }
+        state.append_with(|framing, out| framing.end(out, code));
+        drop(state);
         self.flush(settled);
     }
 
@@ -566,7 +644,7 @@ impl Outlet {
         match (gone, is_kept && state.blocked) {
             (true, _) => {}
             (false, true) => state.stand_behind(stanza.bytes().len()),
-            (false, false) => state.append_bytes(stanza.bytes()),
+            (false, false) => state.append_element(stanza.bytes()),
         }
         if !is_buffered && let Some(managed) = &mut state.managed {
             managed.count_sent();
@@ -640,9 +718,14 @@ impl Outlet {
             if self.has(Flag::Detached) {
                 return;
             }
-            let State { managed, out, .. } = &mut *state;
+            let State {
+                managed,
+                out,
+                framing,
+                ..
+            } = &mut *state;
             if let Some(managed) = managed {
-                managed.append_nonzas(out, self.ledger.clock.now_ms());
+                managed.append_nonzas(out, *framing, self.ledger.clock.now_ms());
             }
             if state.out.is_empty() {
                 return;
@@ -1011,7 +1094,7 @@ impl Outlet {
             return false;
         }
         let waiting = state.waiting_bytes();
-        state.append_bytes(answer);
+        state.append_element(answer);
         state.managed = Some(managed);
         self.after_append(state, waiting, batch);
         true
@@ -1112,6 +1195,7 @@ impl Outlet {
         let priority = self.priority.load(Ordering::Relaxed);
         let presence = self.state.lock().presence.clone();
         successor.adopt(presence, priority, flags);
+        successor.bound_at.store(self.bound_at(), Ordering::Relaxed);
         let mut state = self.state.lock();
         let mut managed = state.managed.take();
         for kept in managed.iter_mut().flat_map(|managed| managed.kept_mut()) {
@@ -1168,10 +1252,12 @@ impl Outlet {
                 .settled
                 .iter()
                 .for_each(|stanza| _ = managed.settle(*stanza));
-            let mut again = greeting.to_vec();
-            managed.resend(&mut again);
+            let framing = state.framing;
+            let mut again = Vec::new();
+            framing.element(&mut again, greeting);
+            managed.resend(&mut again, framing);
             state.rare().bytes_more = again.len();
-            state.append_bytes(&again);
+            state.append_with(|_, out| out.append(&mut again));
         }
         state.managed = managed;
         // What was pushed before stream management was turned on and never written is now counted as well.
@@ -1183,7 +1269,7 @@ impl Outlet {
             if kept.row.is_none() {
                 kept.serial = 0;
             }
-            state.append_bytes(kept.stanza.bytes());
+            state.append_element(kept.stanza.bytes());
             state.keep(kept);
         }
         let rare = state.rare();
@@ -1319,13 +1405,20 @@ impl State {
     }
 
     /// Exact size on an empty outlet, amortised on a filled one.
-    fn append_bytes(&mut self, bytes: &[u8]) {
+    fn append_element(&mut self, element: &[u8]) {
         self.catch_up();
         if self.out.is_empty() {
             let nonzas = self.managed.as_ref().map_or(0, |_| NONZAS_BYTES);
-            self.out.reserve_exact(bytes.len() + nonzas);
+            let bytes = self.framing.element_bytes(element.len());
+            self.out.reserve_exact(bytes + nonzas);
         }
-        self.out.extend_from_slice(bytes);
+        self.framing.element(&mut self.out, element);
+    }
+
+    /// Appends what is no single element.
+    fn append_with(&mut self, write: impl FnOnce(Framing, &mut Vec<u8>)) {
+        self.catch_up();
+        write(self.framing, &mut self.out);
     }
 
     /// Keeps a stanza until it is acknowledged or, where nobody acknowledges, written.
@@ -1356,11 +1449,16 @@ impl State {
         if count == 0 {
             return;
         }
-        self.out.reserve_exact(bytes);
+        self.out
+            .reserve_exact(bytes + count * self.framing.element_bytes(0));
         let Self {
-            out, managed, rare, ..
+            out,
+            managed,
+            rare,
+            framing,
+            ..
         } = self;
-        let append = |kept: &Kept| out.extend_from_slice(kept.stanza.bytes());
+        let append = |kept: &Kept| framing.element(out, kept.stanza.bytes());
         // A client that acknowledges what it was never sent does not get it.
         match (managed, rare) {
             (Some(managed), _) if managed.is_buffered() => {

@@ -30,6 +30,7 @@ use crate::auth::throttle::Throttle;
 use crate::c2s::leaving::Leaving;
 use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
+use crate::c2s::timing::Timings;
 use crate::cluster::Sessions;
 use crate::component::{ComponentRef, Components, Found};
 use crate::host::config::Acknowledge;
@@ -80,6 +81,8 @@ pub struct Route {
     pub until_answered: Option<Box<dyn Send + Sync>>,
     /// What is routed has been routed before, so whoever gets copies has got them.
     pub is_again: bool,
+    /// What has a row is routed for the first time, and its sender waits to be told: it is a stanza like others.
+    pub is_first: bool,
 }
 
 /// Everything that is needed to route.
@@ -97,6 +100,8 @@ pub struct Router {
     pub leaving: Leaving,
     /// Limits on guessing passwords.
     pub throttle: Throttle,
+    /// When quiet clients are taken for gone.
+    pub timings: Timings,
     /// Limits on new accounts.
     pub registrations: Registrations,
     /// Accounts that were removed lately.
@@ -134,6 +139,7 @@ impl Router {
             resumable: Resumable::default(),
             leaving: Leaving::default(),
             throttle: Throttle::default(),
+            timings: Timings::default(),
             registrations: Registrations::new(settings.registration_pause),
             removals: Removals::default(),
             questions: Questions::default(),
@@ -202,6 +208,11 @@ impl Router {
         self.hosts.load().all()
     }
 
+    /// Every domain that is served, in order.
+    pub fn domains(&self) -> Vec<String> {
+        self.hosts.load().domains()
+    }
+
     /// Replaces all hosts.
     pub fn set_hosts(&self, hosts: Hosts) {
         self.hosts.store(Arc::new(hosts));
@@ -220,6 +231,7 @@ impl Router {
             after_answer: Vec::new(),
             until_answered: None,
             is_again: false,
+            is_first: false,
         }
     }
 
@@ -361,6 +373,7 @@ impl Route {
             _ => None,
         };
         if let Some(why) = may_pass
+            && !self.is_first
             && self.router.ledger.leave_row(delivery.token, why)
         {
             // Its sender was told long ago that it is safe, and it is: who starts the node next tries again.

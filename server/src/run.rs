@@ -15,7 +15,7 @@ use crate::check;
 use crate::config::Config;
 use crate::metrics::Metrics;
 use crate::node::plan::{self, Problem};
-use crate::node::{Certificates, Node};
+use crate::node::{Certificates, Node, StartError};
 
 /// Where a node without configuration keeps its things, below the working directory.
 pub const DATA_DIR_DEFAULT: &str = "meerkat-data";
@@ -62,9 +62,10 @@ impl Failure {
         match problem {
             Problem::DataDir { .. } => Self::Other(problem.to_string()),
             Problem::Certificate(_)
+            | Problem::Secret(_)
             | Problem::Modules { .. }
             | Problem::Access { .. }
-            | Problem::Secret(_)
+            | Problem::DatabasePassword(_)
             | Problem::Domain(_) => Self::Configuration(problem.to_string()),
         }
     }
@@ -125,11 +126,18 @@ async fn serve(config: &Config, file: Option<&Path>, logs: &Logs) -> Result<(), 
     notify::extend_timeouts(async { started.await.unwrap_or_default() });
     notify::notify_status("starting");
     raise_limits();
-    let plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
+    let mut plan = plan::of(config).map_err(|problem| Failure::of_plan(&problem))?;
+    plan.logs = Some(logs.levels());
     let warnings = look_at_machine(config);
-    let node = Box::pin(Node::start(plan, shutdown.clone()))
-        .await
-        .map_err(|error| Failure::Other(explain(&error)))?;
+    let node = match Box::pin(Node::start(plan, shutdown.clone())).await {
+        Ok(node) => node,
+        // Who stops a start that waits for its database gets what they asked for.
+        Err(StartError::Stopped) => {
+            info!(target: LIFECYCLE, "stopped before the database was there");
+            return Ok(());
+        }
+        Err(error) => return Err(Failure::Other(explain(&error))),
+    };
     node.router.metrics.start_warnings.set(warnings);
     announce(&node, config);
     drop(starting);
@@ -233,8 +241,14 @@ fn announce(node: &Node, config: &Config) {
     }
     for served in &node.http {
         let address = served.address;
+        if served.websocket {
+            info!(target: LIFECYCLE, %address, "clients over WebSocket are served");
+        }
         if served.metrics {
             info!(target: LIFECYCLE, %address, "metrics are served");
+        }
+        if served.graphql {
+            info!(target: LIFECYCLE, %address, "the admin api is served");
         }
         if served.bosh {
             info!(target: LIFECYCLE, %address, "BOSH is served");

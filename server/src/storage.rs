@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use protocol::{Element, Stanza, StanzaCondition, StanzaError, ns};
-use sqlx::Row as _;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -25,20 +24,35 @@ use crate::fault::Fault;
 
 pub mod accounts;
 pub mod config;
+mod connection;
+mod connector;
 mod dialect;
 pub mod in_flight;
 mod migrate;
+mod mysql;
+pub(crate) mod positional;
+mod postgres;
+mod problem;
 mod readers;
 pub mod secrets;
+pub mod server;
+mod sqlite;
 mod timing;
 mod writer;
 
+pub use connection::Row;
 pub use timing::Observer;
 
-use dialect::{Connection, Connector, DriverRow};
+use connection::Connection;
+use connector::Connector;
+pub(crate) use dialect::Texts;
 use readers::Readers;
+use server::{Server, ServerConnector};
 use timing::Timing;
 use writer::{Home, Job, Writer};
+
+/// Prepared statements kept for each connection; more than we have, so that none is ever prepared twice.
+const STATEMENTS_MAX: usize = 256;
 
 /// Where the database is and how it is used.
 pub struct Options {
@@ -46,6 +60,8 @@ pub struct Options {
     pub place: Place,
     /// Connections that read at the same time; for a database in memory always one, shared with the writer.
     pub readers: usize,
+    /// Statements that wait for a connection; the next one is refused.
+    pub waiting_max: usize,
     /// How long a call may take, its time in a queue included. A read that takes longer is given up; a write may still
     /// be committed after its caller was told that it took too long. Not for a database in memory.
     pub call_timeout: Duration,
@@ -62,6 +78,8 @@ pub enum Place {
     Memory,
     /// In this file, made with mode 0600 if it is missing; its folder must exist.
     File(PathBuf),
+    /// On a server.
+    Server(Box<Server>),
 }
 
 impl fmt::Display for Place {
@@ -69,12 +87,15 @@ impl fmt::Display for Place {
         match self {
             Self::Memory => f.write_str("in memory"),
             Self::File(path) => path.display().fmt(f),
+            Self::Server(server) => server.fmt(f),
         }
     }
 }
 
 /// Connections that read at the same time, unless the configuration says otherwise.
 pub const READERS_DEFAULT: usize = 4;
+/// Statements that wait for a connection, unless the configuration says otherwise.
+pub const WAITING_MAX_DEFAULT: usize = 16_384;
 /// How long a call may take, unless the configuration says otherwise, in milliseconds.
 pub const CALL_TIMEOUT_MS_DEFAULT: u64 = 60_000;
 /// A statement that takes longer than this is logged, in milliseconds.
@@ -86,6 +107,7 @@ impl Options {
         Self {
             place,
             readers: READERS_DEFAULT,
+            waiting_max: WAITING_MAX_DEFAULT,
             call_timeout: Duration::from_millis(CALL_TIMEOUT_MS_DEFAULT),
             slow_query: Duration::from_millis(SLOW_QUERY_MS_DEFAULT),
             observer: Arc::new(timing::Silent),
@@ -98,6 +120,7 @@ impl Options {
 pub struct Db(Arc<Shared>);
 
 struct Shared {
+    connector: Connector,
     readers: Arc<Readers>,
     writer: Writer,
     /// None in memory, where nothing has to be waited for; so tests may pause the clock.
@@ -108,43 +131,56 @@ struct Shared {
 }
 
 impl Db {
-    /// Opens the database and starts its writer. The schema is as it was found: see [`Db::migrate`].
+    /// Opens the database and starts its writer. The schema is as it was found: see [`Db::migrate`]. A server that
+    /// cannot be reached yet is waited for, for a minute.
     pub async fn open(options: Options) -> Result<Self, Error> {
-        const OPEN: &str = "open";
         let connector = match &options.place {
-            Place::Memory => Connector::memory(),
+            Place::Memory => Connector::Sqlite(sqlite::Connector::memory()),
             Place::File(path) => {
-                make_private(path).map_err(|error| dialect::classify(OPEN, error.into()))?;
-                Connector::file(path)
+                make_private(path).map_err(|error| problem::classify("open", error.into()))?;
+                Connector::Sqlite(sqlite::Connector::file(path))
             }
-        };
-        let opened = |result: Result<Connection, sqlx::Error>| {
-            result.map_err(|error| dialect::classify(OPEN, error))
+            Place::Server(server) => Connector::Server(Arc::new(ServerConnector::new(server))),
         };
         // The writer comes first: it makes the file and puts it into its journal mode.
-        let first = opened(connector.open_writer().await)?;
+        let first = connector.open_first().await?;
+        let limit = options.readers.max(1);
         let (readers, home) = if connector.is_memory() {
-            let readers = Arc::new(Readers::new(connector, vec![first]));
+            let connector = connector.clone();
+            let readers = Arc::new(Readers::new(connector, vec![first], 1, options.waiting_max));
             (Arc::clone(&readers), Home::Shared(readers))
         } else {
-            let mut connections = Vec::with_capacity(options.readers.max(1));
-            for _ in 0..options.readers.max(1) {
-                connections.push(opened(connector.open_reader().await)?);
+            // Those to a server are opened when they are needed: each is a process or thread there.
+            let count = if connector.is_server() { 0 } else { limit };
+            let mut connections = Vec::with_capacity(limit);
+            for _ in 0..count {
+                connections.push(connector.open_reader().await?);
             }
-            let readers = Arc::new(Readers::new(connector.clone(), connections));
-            (
-                readers,
-                Home::Own {
-                    connector,
-                    connection: Some(first),
-                },
-            )
+            let readers = Arc::new(Readers::new(
+                connector.clone(),
+                connections,
+                limit,
+                options.waiting_max,
+            ));
+            let home = Home::Own {
+                connector: connector.clone(),
+                connection: Some(first),
+            };
+            (readers, home)
         };
         let call_timeout = (options.place != Place::Memory).then_some(options.call_timeout);
         let timing = Arc::new(Timing::new(options.slow_query, options.observer));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let writer = Writer::start(home, Arc::clone(&timing), &tasks, stop.clone());
+        let keepalive = match &options.place {
+            Place::Memory | Place::File(_) => None,
+            Place::Server(server) => server.keepalive_interval,
+        };
+        if let Some(interval) = keepalive {
+            tasks.spawn(Arc::clone(&readers).keep_alive(interval, stop.clone()));
+        }
+        let writer = Writer::start(home, Arc::clone(&timing), &tasks, stop.clone(), keepalive);
         Ok(Self(Arc::new(Shared {
+            connector,
             readers,
             writer,
             call_timeout,
@@ -155,10 +191,13 @@ impl Db {
     }
 
     /// Brings the schema up to date, each step in a transaction of its own. Two processes that start at once take
-    /// turns. A schema that is newer than this program is refused.
+    /// turns. A schema that is newer than this program is refused, and so is one of MongooseIM that lacks columns.
     pub async fn migrate(&self) -> Result<(), Error> {
         const MIGRATE: &str = "migrate";
         let known = dialect::MIGRATIONS;
+        if let Connector::Server(connector) = &self.0.connector {
+            return migrate::migrate_server(connector, known).await;
+        }
         for migration in known {
             // Takes as long as it takes.
             self.write(MIGRATE, |answer| {
@@ -179,15 +218,15 @@ impl Db {
     /// is stored.
     pub async fn fetch_all<T>(
         &self,
-        query: Query,
+        mut query: Query,
         read: impl FnMut(&Row<'_>) -> Result<T, Error> + Send,
     ) -> Result<Vec<T>, Error> {
-        let name = query.statement.name;
-        let work = Box::pin(async {
+        let name = query.name();
+        let work = Box::pin(async move {
             let mut lease = self.0.readers.acquire(name).await?;
-            let outcome = fetch_all(lease.connection(name).await?, query, read).await;
-            lease.settle(&outcome);
-            outcome
+            let rows = lease.fetch_all(&mut query).await?;
+            drop(lease);
+            rows.read(name, read)
         });
         self.read(name, work).await
     }
@@ -195,15 +234,15 @@ impl Db {
     /// The one row of a statement that has one at most.
     pub async fn fetch_optional<T>(
         &self,
-        query: Query,
+        mut query: Query,
         read: impl FnOnce(&Row<'_>) -> Result<T, Error> + Send,
     ) -> Result<Option<T>, Error> {
-        let name = query.statement.name;
-        let work = Box::pin(async {
+        let name = query.name();
+        let work = Box::pin(async move {
             let mut lease = self.0.readers.acquire(name).await?;
-            let outcome = fetch_optional(lease.connection(name).await?, query, read).await;
-            lease.settle(&outcome);
-            outcome
+            let row = lease.fetch_optional(&mut query).await?;
+            drop(lease);
+            row.map(|row| row.read(name, read)).transpose()
         });
         self.read(name, work).await
     }
@@ -211,7 +250,7 @@ impl Db {
     /// Runs one statement that writes and returns, after the commit, how many rows it changed. Waits while the queue
     /// of the writer is full.
     pub async fn execute(&self, query: Query) -> Result<u64, Error> {
-        let name = query.statement.name;
+        let name = query.name();
         self.limited(
             name,
             self.write(name, |answer| Job::statement(query, answer)),
@@ -328,18 +367,18 @@ fn make_private(path: &std::path::Path) -> std::io::Result<()> {
     }
 }
 
-/// A statement: its name in metrics and logs, and its text. Made by [`statements!`] alone, so that each stands in the
-/// list of its store, which a test prepares.
+/// A statement: its name in metrics and logs, and its text in each dialect. Made by [`statements!`] alone, so that each
+/// stands in the list of its store, which a test prepares.
 #[derive(Debug)]
 pub struct Statement {
     name: &'static str,
-    sql: &'static str,
+    texts: Texts,
 }
 
 impl Statement {
     /// Only for [`statements!`].
-    pub(crate) const fn new(name: &'static str, sql: &'static str) -> Self {
-        Self { name, sql }
+    pub(crate) const fn new(name: &'static str, texts: Texts) -> Self {
+        Self { name, texts }
     }
 
     /// The name in metrics and logs.
@@ -361,12 +400,29 @@ impl Statement {
     }
 }
 
-/// Declares the statements of a store: a constant for each, and the list `STATEMENTS` of all.
+/// Declares the statements of a store: a constant for each, and the list `STATEMENTS` of all. A statement has one text
+/// for all dialects, and after it, where one has to say it in other words, `postgres: "…"` and `mysql: "…"`.
 macro_rules! statements {
-    ($($(#[$doc:meta])* $constant:ident = $name:literal: $sql:expr;)+) => {
+    ($(
+        $(#[$doc:meta])*
+        $constant:ident = $name:literal: $sql:expr $(, postgres: $postgres:expr)? $(, mysql: $mysql:expr)?;
+    )+) => {
         $(
             $(#[$doc])*
-            const $constant: &$crate::storage::Statement = &$crate::storage::Statement::new($name, $sql);
+            const $constant: &$crate::storage::Statement = {
+                use $crate::storage::positional;
+                const SQLITE: &str = $sql;
+                const POSTGRES: &str = $crate::storage::first_text!($($postgres,)? SQLITE);
+                const MYSQL: &str = $crate::storage::first_text!($($mysql,)? SQLITE);
+                const MYSQL_TEXT: [u8; positional::length(MYSQL)] = positional::text(MYSQL);
+                const MYSQL_ORDER: [usize; positional::count(MYSQL)] = positional::order(MYSQL);
+                &$crate::storage::Statement::new($name, $crate::storage::Texts {
+                    sqlite: SQLITE,
+                    postgres: POSTGRES,
+                    mysql: positional::as_text(&MYSQL_TEXT),
+                    mysql_order: &MYSQL_ORDER,
+                })
+            };
         )+
         /// Every statement of this store.
         #[cfg(test)]
@@ -375,92 +431,94 @@ macro_rules! statements {
 }
 pub(crate) use statements;
 
+/// The first of one or two texts.
+macro_rules! first_text {
+    ($first:expr $(, $second:expr)?) => {
+        $first
+    };
+}
+pub(crate) use first_text;
+
 /// A statement with its values.
 pub struct Query {
     statement: &'static Statement,
     values: Vec<Value>,
 }
 
-/// A value that goes into a statement.
+impl Query {
+    fn name(&self) -> &'static str {
+        self.statement.name
+    }
+}
+
+/// A value that goes into a statement; None is SQL's NULL, which has a type too.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Value {
-    /// SQL's NULL.
-    Null,
-    /// A whole number; also truth, as 0 and 1.
-    Integer(i64),
+    /// A whole number.
+    Integer(Option<i64>),
     /// Text in UTF-8, kept byte for byte.
-    Text(Arc<str>),
+    Text(Option<Arc<str>>),
+    /// True or false; 1 or 0 in SQLite.
+    Truth(Option<bool>),
 }
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(text.into())
+        Self::Text(Some(text.into()))
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(text.into())
+        Self::Text(Some(text.into()))
     }
 }
 
 impl From<Arc<str>> for Value {
     fn from(text: Arc<str>) -> Self {
-        Self::Text(text)
+        Self::Text(Some(text))
     }
 }
 
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
-        Self::Integer(number)
+        Self::Integer(Some(number))
     }
 }
 
 impl From<bool> for Value {
     fn from(truth: bool) -> Self {
-        Self::Integer(truth.into())
+        Self::Truth(Some(truth))
     }
 }
 
-impl<T: Into<Self>> From<Option<T>> for Value {
-    fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Null, Into::into)
+impl From<Option<&str>> for Value {
+    fn from(text: Option<&str>) -> Self {
+        Self::Text(text.map(Into::into))
     }
 }
 
-/// A row of an answer. A value of another type than asked for is [`Error::Corrupt`].
-pub struct Row<'r> {
-    query: &'static str,
-    row: &'r DriverRow,
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        Self::Text(text.map(Into::into))
+    }
 }
 
-impl Row<'_> {
-    /// Text.
-    pub(crate) fn text(&self, column: usize) -> Result<String, Error> {
-        self.row.try_get(column).map_err(|_| self.corrupt(column))
+impl From<Option<Arc<str>>> for Value {
+    fn from(text: Option<Arc<str>>) -> Self {
+        Self::Text(text)
     }
+}
 
-    /// Text or NULL.
-    pub(crate) fn optional_text(&self, column: usize) -> Result<Option<String>, Error> {
-        self.row.try_get(column).map_err(|_| self.corrupt(column))
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        Self::Integer(number)
     }
+}
 
-    /// A whole number.
-    pub(crate) fn integer(&self, column: usize) -> Result<i64, Error> {
-        self.row.try_get(column).map_err(|_| self.corrupt(column))
-    }
-
-    /// A count or a size, which cannot be negative.
-    pub(crate) fn count(&self, column: usize) -> Result<u64, Error> {
-        u64::try_from(self.integer(column)?).map_err(|_| self.corrupt(column))
-    }
-
-    /// The error that says that a value of this row has no meaning.
-    pub(crate) fn corrupt(&self, column: usize) -> Error {
-        Error::Corrupt {
-            query: self.query,
-            cause: Cause::Value { column },
-        }
+impl From<Option<bool>> for Value {
+    fn from(truth: Option<bool>) -> Self {
+        Self::Truth(truth)
     }
 }
 
@@ -482,74 +540,31 @@ impl Transaction<'_> {
     /// As [`Db::fetch_all`], within the transaction.
     pub(crate) async fn fetch_all<T>(
         &mut self,
-        query: Query,
+        mut query: Query,
         read: impl FnMut(&Row<'_>) -> Result<T, Error> + Send,
     ) -> Result<Vec<T>, Error> {
-        fetch_all(self.connection, query, read).await
+        let name = query.name();
+        self.connection
+            .fetch_all(&mut query)
+            .await?
+            .read(name, read)
     }
 
     /// As [`Db::fetch_optional`], within the transaction.
     pub(crate) async fn fetch_optional<T>(
         &mut self,
-        query: Query,
+        mut query: Query,
         read: impl FnOnce(&Row<'_>) -> Result<T, Error> + Send,
     ) -> Result<Option<T>, Error> {
-        fetch_optional(self.connection, query, read).await
+        let name = query.name();
+        let row = self.connection.fetch_optional(&mut query).await?;
+        row.map(|row| row.read(name, read)).transpose()
     }
 
-    /// Runs a statement and returns how many rows it changed.
-    pub(crate) async fn execute(&mut self, query: Query) -> Result<u64, Error> {
-        execute(self.connection, query).await
+    /// Runs a statement and returns how many rows it changed. A row that MySQL replaced counts twice.
+    pub(crate) async fn execute(&mut self, mut query: Query) -> Result<u64, Error> {
+        self.connection.execute(&mut query).await
     }
-}
-
-async fn fetch_all<T>(
-    connection: &mut Connection,
-    query: Query,
-    mut read: impl FnMut(&Row<'_>) -> Result<T, Error> + Send,
-) -> Result<Vec<T>, Error> {
-    let name = query.statement.name;
-    let arguments =
-        dialect::arguments(query.values).map_err(|error| dialect::classify(name, error))?;
-    let rows = sqlx::query_with(query.statement.sql, arguments)
-        .fetch_all(connection)
-        .await;
-    let rows = rows.map_err(|error| dialect::classify(name, error))?;
-    rows.iter()
-        .map(|row| read(&Row { query: name, row }))
-        .collect()
-}
-
-async fn fetch_optional<T>(
-    connection: &mut Connection,
-    query: Query,
-    read: impl FnOnce(&Row<'_>) -> Result<T, Error> + Send,
-) -> Result<Option<T>, Error> {
-    let name = query.statement.name;
-    let arguments =
-        dialect::arguments(query.values).map_err(|error| dialect::classify(name, error))?;
-    let row = sqlx::query_with(query.statement.sql, arguments)
-        .fetch_optional(connection)
-        .await;
-    let row = row.map_err(|error| dialect::classify(name, error))?;
-    row.map(|row| {
-        read(&Row {
-            query: name,
-            row: &row,
-        })
-    })
-    .transpose()
-}
-
-async fn execute(connection: &mut Connection, query: Query) -> Result<u64, Error> {
-    let name = query.statement.name;
-    let arguments =
-        dialect::arguments(query.values).map_err(|error| dialect::classify(name, error))?;
-    let done = sqlx::query_with(query.statement.sql, arguments)
-        .execute(connection)
-        .await;
-    done.map(|done| done.rows_affected())
-        .map_err(|error| dialect::classify(name, error))
 }
 
 /// Why the database did not do it.
@@ -573,6 +588,15 @@ pub enum Error {
         #[source]
         cause: Cause,
     },
+    /// The database cannot hold a value: it is longer than its column, or has a character that the database refuses.
+    #[error("the database cannot hold a value of {query}")]
+    Unfit {
+        /// Name of the statement.
+        query: &'static str,
+        /// What went wrong.
+        #[source]
+        cause: Cause,
+    },
     /// What is stored has no meaning: somebody else wrote it, or the disk is at fault.
     #[error("what {query} found is corrupt")]
     Corrupt {
@@ -589,7 +613,7 @@ impl Error {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Unavailable { .. } | Self::Corrupt { .. } => Fault::Ours,
-            Self::Conflict { .. } => Fault::Client,
+            Self::Conflict { .. } | Self::Unfit { .. } => Fault::Client,
         }
     }
 
@@ -606,17 +630,29 @@ impl Error {
         StanzaError::new(match self {
             Self::Unavailable { .. } => StanzaCondition::ResourceConstraint,
             Self::Conflict { .. } => StanzaCondition::Conflict,
+            Self::Unfit { .. } => StanzaCondition::NotAcceptable,
             Self::Corrupt { .. } => StanzaCondition::InternalServerError,
         })
+    }
+
+    /// What went wrong, for a log.
+    pub fn cause(&self) -> &Cause {
+        match self {
+            Self::Unavailable { cause, .. }
+            | Self::Conflict { cause, .. }
+            | Self::Unfit { cause, .. }
+            | Self::Corrupt { cause, .. } => cause,
+        }
     }
 
     /// Whether only the job that met this error is at fault, so that others of its batch may be committed.
     fn concerns_one_job(&self) -> bool {
         match self {
-            Self::Conflict { .. } => true,
-            Self::Unavailable { cause, .. } | Self::Corrupt { cause, .. } => {
-                !matches!(cause, Cause::Driver(_))
-            }
+            Self::Conflict { .. } | Self::Unfit { .. } => true,
+            Self::Unavailable { cause, .. } | Self::Corrupt { cause, .. } => !matches!(
+                cause,
+                Cause::Driver(_) | Cause::Silent | Cause::Away | Cause::InDoubt
+            ),
         }
     }
 }
@@ -643,6 +679,33 @@ pub enum Cause {
         /// The last version that we know.
         known: i64,
     },
+    /// A table of MongooseIM is older than what we can take over.
+    #[error(
+        "table `{table}` has no column `{column}`: bring the database to MongooseIM 6.8 first, then start again"
+    )]
+    Older {
+        /// The table.
+        table: &'static str,
+        /// What it lacks.
+        column: &'static str,
+    },
+    /// The server has none of the collations that compare text byte by byte.
+    #[error("the server is too old: MariaDB 10.3 or MySQL 8.0.17 is needed")]
+    NoCollation,
+    /// The server asks for the password itself, which we do not send where others can read it.
+    #[error(
+        "the account is one of `caching_sha2_password`, which needs encryption: add a section `tls` to the connection"
+    )]
+    NeedsTls,
+    /// The server could not be reached a moment ago, and nobody tries again yet.
+    #[error("the database is away")]
+    Away,
+    /// The server did not answer in time.
+    #[error("the database does not answer")]
+    Silent,
+    /// The connection was lost while the transaction was committed.
+    #[error("the connection was lost amid the commit: it is not known whether the write happened")]
+    InDoubt,
     /// Too many statements wait for a connection.
     #[error("too many statements wait")]
     Overloaded,

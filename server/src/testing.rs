@@ -9,8 +9,9 @@ use protocol::sasl::{
     ClientBinding, ScramClient, ScramHash, decode_base64, encode_base64, random_nonce,
 };
 use protocol::stream::StreamHeader;
+use protocol::websocket::{self, client::FromServer};
 use protocol::xml::{Item, Limits, StreamReader};
-use protocol::{BareJid, Element, Stanza, ns};
+use protocol::{BareJid, Element, Framing, Stanza, ns};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -22,12 +23,14 @@ use crate::auth::hashing::Hashing;
 use crate::auth::mechanisms::Mechanism;
 use crate::auth::{self, Auth};
 use crate::c2s::config::TlsMode;
+use crate::c2s::timing::Timing;
 use crate::c2s::{ListenerSettings, resume};
 use crate::hooks::Hooks;
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::iq::IqTable;
 use crate::ledger::Ledger;
+use crate::listen::http::{HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
 pub(crate) use crate::modules::config::{Disco, Presence, Roster, StaleH, StreamManagement};
@@ -47,6 +50,10 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(20);
 pub(crate) const DOMAIN: &str = "localhost";
 /// Everybody's password.
 pub(crate) const PASSWORD: &str = "secret";
+/// Where tests look for the WebSocket.
+pub(crate) const WEBSOCKET_PATH: &str = "/ws-xmpp";
+/// The mask of the client's frames.
+pub(crate) const MASK: [u8; 4] = [0x5a, 0x01, 0xff, 0x80];
 const HASH: ScramHash = ScramHash::Sha1;
 /// Nobody guesses these passwords, so hashing them may be cheap.
 const ITERATIONS: u32 = 2;
@@ -154,6 +161,26 @@ impl TestNode {
     }
 }
 
+/// An HTTP port for clients over WebSocket.
+pub(crate) fn websocket_plan() -> HttpPlan {
+    let plan = WebSocketPlan {
+        settings: listener_settings(),
+        timing: Timing::default(),
+    };
+    HttpPlan {
+        address: "127.0.0.1:0".parse().unwrap(),
+        tls: None,
+        tls_at_balancer: false,
+        proxy_protocol: None,
+        connections_max: 1_000,
+        routes: vec![RoutePlan {
+            host: None,
+            path: WEBSOCKET_PATH.into(),
+            handler: HandlerPlan::WebSocket(Box::new(plan)),
+        }],
+    }
+}
+
 /// What connections of a test's listener get.
 pub(crate) fn listener_settings() -> ListenerSettings {
     ListenerSettings {
@@ -195,6 +222,8 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
             sessions_per_sec: 0,
             see_other_host: None,
         },
+        logs: None,
+        services: Vec::new(),
     }
 }
 
@@ -256,6 +285,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         registration: None,
         pings: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
+        parts: crate::host::Parts::default(),
     }
 }
 
@@ -276,6 +306,23 @@ pub(crate) fn metrics() -> Arc<Metrics> {
 
 /// An outlet and the client at its other end. No task reads, nothing is flushed but by the test.
 pub(crate) async fn outlet(ledger: &Arc<Ledger>, id: u64) -> (SessionRef, TcpStream) {
+    let (socket, client) = connected().await;
+    (Outlet::new(id, socket, ledger.clone()), client)
+}
+
+/// The same over WebSocket, with its own time-outs.
+pub(crate) async fn framed_outlet(
+    ledger: &Arc<Ledger>,
+    id: u64,
+    timing: u8,
+) -> (SessionRef, TcpStream) {
+    let (socket, client) = connected().await;
+    let framing = Framing::WebSocket;
+    let outlet = Outlet::with_framing(id, socket, ledger.clone(), framing, timing);
+    (outlet, client)
+}
+
+async fn connected() -> (Socket, TcpStream) {
     let address = "127.0.0.1:0".parse().unwrap();
     let listener = transport::bind(address, &ListenOptions::default()).unwrap();
     let client = TcpStream::connect(listener.local_addr().unwrap())
@@ -287,7 +334,7 @@ pub(crate) async fn outlet(ledger: &Arc<Ledger>, id: u64) -> (SessionRef, TcpStr
     std::future::poll_fn(|cx| socket.poll_writable(cx))
         .await
         .unwrap();
-    (Outlet::new(id, socket, ledger.clone()), client)
+    (socket, client)
 }
 
 /// A chat message with a body of so many letters.
@@ -308,6 +355,8 @@ pub(crate) enum Heard {
     Header(StreamHeader),
     Element(Element),
     Close,
+    /// A frame of a WebSocket that holds no text: its first byte and its payload.
+    Frame(u8, Vec<u8>),
     /// The end of the connection.
     End,
 }
@@ -316,7 +365,11 @@ pub(crate) enum Heard {
 pub(crate) struct Client {
     stream: TcpStream,
     reader: StreamReader,
+    /// What has come of frames, over WebSocket.
+    frames: Option<Vec<u8>>,
     heard: VecDeque<Heard>,
+    /// With what the server has ended the WebSocket.
+    pub(crate) code: Option<u16>,
     pub(crate) jid: String,
     pub(crate) features: Option<Element>,
 }
@@ -329,10 +382,48 @@ impl Client {
         Self {
             stream,
             reader: StreamReader::new(Limits::STORED),
+            frames: None,
             heard: VecDeque::new(),
+            code: None,
             jid: String::new(),
             features: None,
         }
+    }
+
+    /// Connects and opens a WebSocket.
+    pub(crate) async fn dial_websocket(address: SocketAddr) -> Self {
+        let mut client = Self::dial(address).await;
+        client
+            .send(&websocket::client::handshake("localhost", WEBSOCKET_PATH))
+            .await;
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(soon(client.stream.read_u8()).await.unwrap());
+        }
+        assert!(head.starts_with(b"HTTP/1.1 101 "), "{head:?}");
+        client.reader = StreamReader::framed(Limits::STORED);
+        client.frames = Some(Vec::new());
+        client
+    }
+
+    /// The same, and logs in with SCRAM; bind or resume comes next.
+    pub(crate) async fn logged_in_by_websocket(address: SocketAddr, name: &str) -> Self {
+        let mut client = Self::dial_websocket(address).await;
+        client.open().await;
+        client.authenticate(name).await;
+        client
+    }
+
+    /// Sends bytes as they are.
+    pub(crate) async fn send_bytes(&mut self, bytes: &[u8]) {
+        let _gone = self.stream.write_all(bytes).await;
+    }
+
+    /// All that comes until the end of the connection, as it is.
+    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+        let mut rest = self.frames.take().unwrap_or_default();
+        soon(self.stream.read_to_end(&mut rest)).await.unwrap();
+        rest
     }
 
     /// Connects and logs in with SCRAM; bind or resume comes next.
@@ -359,8 +450,13 @@ impl Client {
         client
     }
 
-    /// Sends text as it is.
+    /// Sends text as it is; over WebSocket it is one element.
     pub(crate) async fn send(&mut self, text: &str) {
+        if self.frames.is_some() {
+            let mut frame = Vec::new();
+            websocket::client::push_element(&mut frame, text.as_bytes(), MASK);
+            return self.send_bytes(&frame).await;
+        }
         // A connection that the server has closed is no matter here: what it said before is.
         let _gone = self.stream.write_all(text.as_bytes()).await;
     }
@@ -407,6 +503,10 @@ impl Client {
             if count == 0 {
                 return Heard::End;
             }
+            if self.frames.is_some() {
+                self.hear_frames(&buffer[..count]);
+                continue;
+            }
             let mut input = &buffer[..count];
             while let Some(item) = self.reader.next(&mut input).unwrap() {
                 let heard = match item {
@@ -423,9 +523,47 @@ impl Client {
         }
     }
 
+    fn hear_frames(&mut self, bytes: &[u8]) {
+        let Self {
+            frames,
+            reader,
+            heard,
+            code,
+            ..
+        } = self;
+        let frames = frames.as_mut().unwrap();
+        frames.extend_from_slice(bytes);
+        while let Some(frame) = websocket::client::take_frame(frames) {
+            match frame {
+                FromServer::Text(text) => {
+                    assert!(text.starts_with(b"<"), "{text:?}");
+                    let item = reader.next(&mut &*text).unwrap();
+                    let Some(Item::Element(frame)) = item else {
+                        panic!("a message holds a whole element: {text:?}")
+                    };
+                    let element = frame.to_element();
+                    heard.push_back(match (element.name(), element.ns()) {
+                        ("open", ns::FRAMING) => Heard::Header(StreamHeader::of_open(&element)),
+                        ("close", ns::FRAMING) => Heard::Close,
+                        _ => Heard::Element(element),
+                    });
+                }
+                FromServer::Close(with) => *code = with,
+                FromServer::Other(first, payload) => heard.push_back(Heard::Frame(first, payload)),
+            }
+        }
+    }
+
     /// Opens a stream and takes the features.
     pub(crate) async fn open(&mut self) {
-        self.send(&header(DOMAIN)).await;
+        let header = match self.frames {
+            None => header(DOMAIN),
+            Some(_) => format!(
+                "<open xmlns='{}' to='{DOMAIN}' version='1.0'/>",
+                ns::FRAMING
+            ),
+        };
+        self.send(&header).await;
         let Heard::Header(_) = self.next().await else {
             panic!("expected a header")
         };

@@ -16,8 +16,9 @@ use crate::framing::{self, ELEMENT_BYTES_MAX, Token};
 use crate::keys::KeyCache;
 use crate::login::{Login, Phase, Plan, Step};
 use crate::measure;
-use crate::options::{Common, TlsMode};
+use crate::options::{Common, TlsMode, Transport};
 use crate::tls::{self, Tls, Trust};
+use crate::websocket::WebSocket;
 
 /// Bytes taken from a socket at once; shared by all sessions.
 const READ_BYTES: usize = 64 * 1024;
@@ -125,6 +126,7 @@ pub(crate) struct Session {
     pub(crate) paused: bool,
     socket: Option<TcpStream>,
     tls: Option<Box<Tls>>,
+    web: Option<Box<WebSocket>>,
     /// The beginning of a token whose end has not come.
     partial: Vec<u8>,
     /// Bytes the socket did not take.
@@ -139,6 +141,7 @@ impl Session {
             paused: false,
             socket: None,
             tls: None,
+            web: None,
             partial: Vec::new(),
             unsent: Vec::new(),
         }
@@ -168,6 +171,8 @@ pub(crate) struct Crowd {
     sources: u8,
     next_source: u8,
     tls_config: Option<Arc<ClientConfig>>,
+    /// Where WebSockets are, if that is what is spoken.
+    web_path: Option<String>,
     rest: Option<Rest>,
     patience: Duration,
     last_event: Instant,
@@ -176,6 +181,8 @@ pub(crate) struct Crowd {
     input: Vec<u8>,
     plain: Vec<u8>,
     output: Vec<u8>,
+    stream: Vec<u8>,
+    framed: Vec<u8>,
     sealed: Vec<u8>,
 }
 
@@ -202,6 +209,7 @@ impl Crowd {
             sources: common.sources,
             next_source: 0,
             tls_config,
+            web_path: (common.transport == Transport::Websocket).then(|| common.path.clone()),
             rest: common.rest_above.map(|percent| Rest {
                 share: f64::from(percent) / 100.0,
                 start: now,
@@ -214,6 +222,8 @@ impl Crowd {
             input: vec![0; READ_BYTES],
             plain: Vec::new(),
             output: Vec::new(),
+            stream: Vec::new(),
+            framed: Vec::new(),
             sealed: Vec::new(),
         })
     }
@@ -326,12 +336,26 @@ impl Crowd {
         first: u32,
         in_flight: u32,
     ) -> Result<()> {
+        let last = u32::try_from(indexes.end)?;
+        ensure!(first.checked_add(last).is_some(), "too many accounts");
+        let number = |index: usize| first + u32::try_from(index).unwrap_or(last);
+        self.log_in_as(workload, indexes, number, in_flight)
+    }
+
+    /// The same, session `i` as account `number(i)`.
+    pub(crate) fn log_in_as<W: Workload>(
+        &mut self,
+        workload: &mut W,
+        indexes: std::ops::Range<usize>,
+        number: impl Fn(usize) -> u32,
+        in_flight: u32,
+    ) -> Result<()> {
         let (mut next, end) = (indexes.start, indexes.end);
         let goal = self.reached + indexes.len() as u64;
         let mut opened = self.reached;
         self.turn_until(workload, "logging in", |crowd, _| {
             while next < end && opened - crowd.reached < u64::from(in_flight) {
-                crowd.open(next, first + u32::try_from(next)?, None)?;
+                crowd.open(next, number(next), None)?;
                 (next, opened) = (next + 1, opened + 1);
             }
             Ok(crowd.reached >= goal)
@@ -454,6 +478,7 @@ impl Crowd {
         let session = &mut self.sessions[index];
         session.socket = None;
         session.tls = None;
+        session.web = None;
         session.partial = Vec::new();
         session.unsent = Vec::new();
         let phase = std::mem::replace(&mut session.login.phase, Phase::Idle);
@@ -482,10 +507,23 @@ impl Crowd {
             return self.start_tls(index);
         }
         let mut output = std::mem::take(&mut self.output);
-        session.login.open_stream(&self.plan, false, &mut output);
+        self.begin(index, false, &mut output);
         let sent = self.flush(index, &mut output);
         self.output = output;
         sent
+    }
+
+    /// The first bytes on a connection as secure as it gets: a stream, or the request for a WebSocket.
+    fn begin(&mut self, index: usize, encrypted: bool, output: &mut Vec<u8>) {
+        let session = &mut self.sessions[index];
+        match &self.web_path {
+            Some(path) => {
+                WebSocket::request(&self.plan.account.domain, path, output);
+                session.web = Some(Box::default());
+                session.login.phase = Phase::Upgrading;
+            }
+            None => session.login.open_stream(&self.plan, encrypted, output),
+        }
     }
 
     fn start_tls(&mut self, index: usize) -> Result<()> {
@@ -553,20 +591,42 @@ impl Crowd {
     ) -> Result<()> {
         let session = &mut self.sessions[index];
         let Some(tls) = &mut session.tls else {
-            return self.tokens(index, bytes, workload, output);
+            return self.decrypted(index, bytes, workload, output);
         };
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         tls.open(bytes, &mut plain)?;
         if session.login.phase == Phase::Handshake && !tls.is_handshaking() {
-            session.login.open_stream(&self.plan, true, output);
+            self.begin(index, true, output);
         }
-        let outcome = self.tokens(index, &plain, workload, output);
+        let outcome = self.decrypted(index, &plain, workload, output);
         self.plain = plain;
         if output.is_empty() {
             // Handshake messages and key updates want out even when we have nothing to say.
             self.flush(index, output)?;
         }
+        outcome
+    }
+
+    /// Takes the bytes of a stream, or of the WebSocket around it.
+    fn decrypted<W: Workload>(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        workload: &mut W,
+        output: &mut Vec<u8>,
+    ) -> Result<()> {
+        let session = &mut self.sessions[index];
+        let Some(web) = &mut session.web else {
+            return self.tokens(index, bytes, workload, output);
+        };
+        let mut stream = std::mem::take(&mut self.stream);
+        stream.clear();
+        if web.open(bytes, &mut stream)? {
+            session.login.open_stream(&self.plan, true, output);
+        }
+        let outcome = self.tokens(index, &stream, workload, output);
+        self.stream = stream;
         outcome
     }
 
@@ -651,13 +711,21 @@ impl Crowd {
         let Some(socket) = &mut session.socket else {
             bail!("the connection has ended")
         };
+        let framed = match &mut session.web {
+            Some(web) => {
+                self.framed.clear();
+                web.seal(output, &mut self.framed)?;
+                &self.framed
+            }
+            None => &*output,
+        };
         let bytes = match &mut session.tls {
             Some(tls) => {
                 self.sealed.clear();
-                tls.seal(output, &mut self.sealed)?;
+                tls.seal(framed, &mut self.sealed)?;
                 &self.sealed
             }
-            None => &*output,
+            None => framed,
         };
         let mut taken = 0;
         if session.unsent.is_empty() {

@@ -142,6 +142,12 @@ pub(crate) fn mentions(element: &[u8], needle: &str) -> bool {
     memmem::find(element, needle.as_bytes()).is_some()
 }
 
+/// How often one of two spellings occurs anywhere in the element.
+pub(crate) fn count(element: &[u8], one: &str, other: &str) -> usize {
+    let times = |needle: &str| memmem::find_iter(element, needle.as_bytes()).count();
+    times(one) + times(other)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -205,6 +211,12 @@ mod tests {
         assert_eq!(attribute(b"<a h='5'/>", b"h"), Some(&b"5"[..]));
         assert_eq!(name(b"<a h='5'/>"), b"a");
         assert_eq!(name(b"<r/>"), b"r");
+    }
+
+    #[test]
+    fn both_spellings_are_counted() {
+        let roster = b"<q><item s='both'/><item s=\"both\"/><item s='to'/></q>";
+        assert_eq!(count(roster, "'both'", "\"both\""), 2);
     }
 
     #[test]

@@ -61,6 +61,8 @@ pub(crate) enum Phase {
     StartTls,
     /// TLS is being negotiated.
     Handshake,
+    /// The connection is to become a WebSocket (RFC 7395).
+    Upgrading,
     /// Waiting for features with mechanisms.
     MechanismFeatures,
     /// SCRAM's first message is sent.

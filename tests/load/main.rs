@@ -1,4 +1,4 @@
-//! `load`: a load generator for any XMPP server over TCP or TLS. `load --help` lists its rows.
+//! `load`: a load generator for any XMPP server over TCP, TLS or WebSocket. `load --help` lists its rows.
 //!
 //! Read `crowd` first (sessions, sockets, the event loop), then the rows; `login` and `keys` are the way in.
 
@@ -14,6 +14,7 @@ mod framing;
 mod keys;
 mod login;
 mod tls;
+mod websocket;
 
 mod histogram;
 mod measure;

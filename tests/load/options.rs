@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::login::{Account, Goal, Plan};
 
-/// Load generator for XMPP servers over TCP: measures what a session, a login and a message cost.
+/// Load generator for XMPP servers over TCP or WebSocket: measures what a session, a login and a message cost.
 ///
 /// Every row is checked: each message must arrive once and in order. No row is printed when the generator
 /// itself used more than 90 % of a core while it was measured (exit code 4); lost, doubled or reordered
@@ -34,6 +34,12 @@ pub(crate) struct Common {
     /// How connections are encrypted.
     #[arg(long, global = true, value_enum, default_value = "none")]
     pub(crate) tls: TlsMode,
+    /// What carries the stream.
+    #[arg(long, global = true, value_enum, default_value = "tcp")]
+    pub(crate) transport: Transport,
+    /// Where the server has its WebSockets.
+    #[arg(long, global = true, default_value = "/ws-xmpp")]
+    pub(crate) path: String,
     /// Accept any certificate. For measuring only.
     #[arg(long, global = true, conflicts_with = "ca")]
     pub(crate) insecure: bool,
@@ -97,6 +103,23 @@ impl TlsMode {
     }
 }
 
+/// What carries a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Transport {
+    Tcp,
+    /// RFC 7395.
+    Websocket,
+}
+
+impl Transport {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Websocket => "websocket",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mechanism {
     Best,
@@ -119,9 +142,13 @@ pub(crate) enum RowKind {
     Burst(Burst),
     /// Memory for receivers that stop reading, the kernel's queue included, and what others notice of it.
     Slow(Slow),
+    /// CPU of the server per copy of a presence change to contacts who all see each other.
+    Presence(Presence),
+    /// CPU of the server per message carbon (XEP-0280), against a message without.
+    Carbons(Carbons),
     /// Make accounts by in-band registration (XEP-0077).
     Register(Crowded),
-    /// Print accounts as lines `domain,username,password`.
+    /// Print accounts as lines `username,domain,password`.
     Accounts(Crowded),
 }
 
@@ -164,6 +191,39 @@ pub(crate) struct Idle {
     /// Stream management (XEP-0198) on each session.
     #[arg(long)]
     pub(crate) sm: bool,
+    /// Ask this address for `/metrics` while all are idle, and print how long the answer takes.
+    #[arg(long)]
+    pub(crate) scrape: Option<SocketAddr>,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Presence {
+    #[command(flatten)]
+    pub(crate) crowd: Crowded,
+    /// Contacts that each user has, in both directions; an even number.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(2..=1_000))]
+    pub(crate) contacts: u32,
+    /// How often all users change their presence. A server may hold back what comes too fast.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(crate) waves: u32,
+}
+
+#[derive(Args, Clone, Copy, Debug)]
+pub(crate) struct Carbons {
+    /// Users; each has as many sessions as it has clients.
+    #[command(flatten)]
+    pub(crate) crowd: Crowded,
+    #[command(flatten)]
+    pub(crate) message: Message,
+    /// Clients of each user; one of them talks.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=10))]
+    pub(crate) clients: u32,
+    /// Seconds before each measuring window.
+    #[arg(long, default_value_t = 1.0)]
+    pub(crate) warm_up_s: f64,
+    /// Seconds of each measuring window.
+    #[arg(long, default_value_t = 5.0)]
+    pub(crate) seconds: f64,
 }
 
 #[derive(Args, Clone, Copy, Debug)]
@@ -284,6 +344,10 @@ impl Common {
         ensure!(
             self.tls == TlsMode::None || self.insecure || self.ca.is_some(),
             "--tls needs --ca FILE, or --insecure to accept any certificate"
+        );
+        ensure!(
+            self.transport == Transport::Tcp || self.tls != TlsMode::Starttls,
+            "a WebSocket has its TLS from the first byte: --tls direct"
         );
         ensure!(
             self.sources == 1 || self.connect.ip().is_loopback() && self.connect.is_ipv4(),

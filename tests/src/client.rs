@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, bail, ensure};
 use protocol::sasl::{ChannelBinding, ClientBinding, ScramClient, ScramHash, random_nonce};
-use protocol::{Element, ns, sasl};
+use protocol::xml::{Item, Limits, StreamReader};
+use protocol::{Element, ns, sasl, websocket};
 
 use crate::wire::{Event, Wire};
 
@@ -17,7 +18,16 @@ pub enum Security {
     StartTls,
     /// XEP-0368: TLS from the first byte.
     DirectTls,
+    /// RFC 7395: WebSocket without TLS, as behind a balancer.
+    WebSocket,
+    /// RFC 7395: WebSocket over TLS.
+    SecureWebSocket,
 }
+
+/// Where the WebSocket is.
+const WEBSOCKET_PATH: &str = "/ws-xmpp";
+/// The mask of our frames.
+const MASK: [u8; 4] = [0x1b, 0xd0, 0x7e, 0xa5];
 
 /// Who logs in.
 #[derive(Clone, Debug)]
@@ -110,6 +120,7 @@ impl Client {
         if security == Security::DirectTls {
             self.wire.start_tls(&domain, Some("xmpp-client")).await?;
         }
+        self.open_websocket(security).await?;
         self.open_stream().await?;
         if security == Security::StartTls {
             self.send("<starttls xmlns='urn:ietf:params:xml:ns:xmpp-tls'/>")
@@ -126,13 +137,33 @@ impl Client {
         Ok(())
     }
 
+    /// Opens a WebSocket, if that is how this client connects.
+    pub async fn open_websocket(&mut self, security: Security) -> Result<()> {
+        let domain = self.account.domain.clone();
+        if security == Security::SecureWebSocket {
+            self.wire.start_tls(&domain, Some("http/1.1")).await?;
+        }
+        if matches!(security, Security::WebSocket | Security::SecureWebSocket) {
+            self.transcript.push("-- WebSocket handshake".to_owned());
+            self.wire.open_websocket(&domain, WEBSOCKET_PATH).await?;
+        }
+        Ok(())
+    }
+
     /// Sends a stream header and takes the server's header and features.
     pub async fn open_stream(&mut self) -> Result<()> {
-        let header = format!(
-            "<?xml version='1.0'?><stream:stream to='{}' version='1.0' xml:lang='en' xmlns='jabber:client' \
-             xmlns:stream='http://etherx.jabber.org/streams'>",
-            self.account.domain
-        );
+        let domain = &self.account.domain;
+        let header = if self.wire.is_framed() {
+            format!(
+                "<open xmlns='{}' to='{domain}' version='1.0' xml:lang='en'/>",
+                ns::FRAMING
+            )
+        } else {
+            format!(
+                "<?xml version='1.0'?><stream:stream to='{domain}' version='1.0' xml:lang='en' \
+                 xmlns='jabber:client' xmlns:stream='http://etherx.jabber.org/streams'>"
+            )
+        };
         self.send(&header).await?;
         match self.next_event().await? {
             Event::Header(_) => {}
@@ -278,9 +309,17 @@ impl Client {
         self.wire.start_tls(&domain, alpn).await
     }
 
-    /// Sends text as it is.
+    /// Sends text as it is; over WebSocket each of its elements is a message, which declares what it would inherit.
     pub async fn send(&mut self, text: &str) -> Result<()> {
-        self.send_bytes(text.as_bytes()).await
+        if !self.wire.is_framed() {
+            return self.send_bytes(text.as_bytes()).await;
+        }
+        self.transcript.push(format!(">> {}", shortened(text)));
+        let mut frames = Vec::new();
+        for element in elements_of(text) {
+            websocket::client::push_element(&mut frames, element.as_bytes(), MASK);
+        }
+        self.wire.send(&frames).await
     }
 
     /// Sends bytes as they are.
@@ -388,7 +427,12 @@ impl Client {
     /// Closes the stream and the connection as RFC 6120 section 4.4 says, and waits for the server's end tag. Returns
     /// what came before it.
     pub async fn disconnect(&mut self) -> Result<()> {
-        self.send("</stream:stream>").await?;
+        let end = if self.wire.is_framed() {
+            "<close xmlns='urn:ietf:params:xml:ns:xmpp-framing'/>"
+        } else {
+            "</stream:stream>"
+        };
+        self.send(end).await?;
         loop {
             match self.next_event().await? {
                 Event::Element(element) => self
@@ -411,6 +455,31 @@ impl Client {
     /// The last lines of what was said, for the report of a failure.
     pub fn transcript(&self, lines: usize) -> &[String] {
         &self.transcript[self.transcript.len().saturating_sub(lines)..]
+    }
+}
+
+/// The elements of a text, each as it stands there; all of it as one if it holds something else.
+fn elements_of(text: &str) -> Vec<&str> {
+    let header = format!(
+        "<stream:stream xmlns='{}' xmlns:stream='{}'>",
+        ns::CLIENT,
+        ns::STREAM
+    );
+    let mut reader = StreamReader::new(Limits::STORED);
+    let is_open = reader.next(&mut header.as_bytes()).is_ok();
+    let mut rest = text.as_bytes();
+    let mut elements = Vec::new();
+    loop {
+        let start = text.len() - rest.len();
+        let is_element = match reader.next(&mut rest) {
+            Ok(item) => item.map(|item| matches!(item, Item::Element(_))),
+            Err(_) => return vec![text],
+        };
+        match is_element {
+            Some(true) if is_open => elements.push(text[start..text.len() - rest.len()].trim()),
+            None if !reader.is_inside() && !elements.is_empty() => return elements,
+            _ => return vec![text],
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! A node as a process of its own: started, killed, stopped, and looked at from outside.
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -140,6 +140,42 @@ pub async fn run_for_the_journal(args: Vec<String>) -> Result<(Option<i32>, Stri
             .stderr(file)
             .status()?;
         Ok((status.code(), fs::read_to_string(path)?))
+    });
+    tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
+}
+
+/// How `meerkatctl` ended: its exit code, and what it wrote.
+pub struct Ended {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// The standard output.
+    pub stdout: String,
+    /// The standard error.
+    pub stderr: String,
+}
+
+/// Runs `meerkatctl`, which stands beside the node's program, with that text as its standard input.
+pub async fn meerkatctl(args: &[&str], input: &str) -> Result<Ended> {
+    let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
+    let input = input.to_owned();
+    let running = tokio::task::spawn_blocking(move || -> Result<_> {
+        let mut child = Command::new(binary()?.with_file_name("meerkatctl"))
+            .args(args)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("cannot start meerkatctl")?;
+        let mut stdin = child.stdin.take().context("the input is piped")?;
+        // It reads only what it has to.
+        let _ = stdin.write_all(input.as_bytes());
+        drop(stdin);
+        let output = child.wait_with_output()?;
+        Ok(Ended {
+            code: output.status.code(),
+            stdout: String::from_utf8(output.stdout)?,
+            stderr: String::from_utf8(output.stderr)?,
+        })
     });
     tokio::time::timeout(Duration::from_secs(PROCESS_SECS_MAX), running).await??
 }
@@ -302,6 +338,11 @@ impl Process {
         Ok(kib.context("no VmRSS")? * 1024)
     }
 
+    /// Its process id, for programs that look at it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Its process id.
     fn pid(&self) -> Result<Pid> {
         let pid = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
@@ -346,7 +387,8 @@ fn build() -> Result<PathBuf> {
             "--package",
             "tests",
         ])
-        .args(["--bin", "meerkat", "--message-format", "json"])
+        .args(["--bin", "meerkat", "--bin", "meerkatctl"])
+        .args(["--message-format", "json"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .context("cannot run cargo")?;
@@ -356,9 +398,10 @@ fn build() -> Result<PathBuf> {
         String::from_utf8_lossy(&output.stderr)
     );
     let messages = String::from_utf8_lossy(&output.stdout);
-    let mut executables = messages.lines().filter_map(|line| {
+    let executables = messages.lines().filter_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         Some(PathBuf::from(message.get("executable")?.as_str()?))
     });
-    executables.next_back().context("cargo names no program")
+    let mut nodes = executables.filter(|path| path.file_stem().is_some_and(|of| of == "meerkat"));
+    nodes.next_back().context("cargo names no program")
 }

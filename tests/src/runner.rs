@@ -72,6 +72,7 @@ impl<'a> Stage<'a> {
                     | Verb::ComeOnline
                     | Verb::Dial
                     | Verb::DialTls
+                    | Verb::DialWebSocket
                     | Verb::DialStartTls => self.enter(name, spec, verb).await,
                     Verb::Receive(patterns) => self.receive(name, patterns).await,
                     Verb::ReceiveInAnyOrder(patterns) => {
@@ -138,6 +139,12 @@ impl<'a> Stage<'a> {
                 let mut client =
                     Client::dial(self.target.address(Security::DirectTls), account).await?;
                 client.start_tls(Some("xmpp-client")).await?;
+                client
+            }
+            Verb::DialWebSocket => {
+                let address = self.target.address(Security::WebSocket);
+                let mut client = Client::dial(address, account).await?;
+                client.open_websocket(Security::WebSocket).await?;
                 client
             }
             Verb::LogIn => Client::log_in(address, account, spec.security).await?,

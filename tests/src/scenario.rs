@@ -4,7 +4,7 @@
 //! # XEP-0199: XMPP Ping.                          the first line names what the file is about
 //!
 //! scenario the server answers a ping              one test: a server of its own, with the accounts of its clients
-//! client romeo romeo@localhost/orchard            name, address, and optionally `over starttls` or `over tls`
+//! client romeo romeo@localhost/orchard            name, address, and optionally the way, as in `over tls`
 //!
 //! romeo connects
 //! romeo sends:
@@ -17,7 +17,7 @@
 //!
 //! | Line | Means |
 //! |---|---|
-//! | `client NAME JID [over starttls\|tls] [without account]` | a client; a bare JID lets the server choose the resource |
+//! | `client NAME JID [over WAY] [without account]` | a client; a bare JID lets the server choose the resource; a way is `starttls`, `tls`, `websocket` or `wss` |
 //! | `examples:` and a table | the scenario is played once per row; `{column}` stands for the row's text everywhere |
 //! | `with config:` and indented TOML | added to the server's configuration |
 //! | `with listener:` and indented TOML | added to each of the server's ports for clients |
@@ -27,6 +27,7 @@
 //! | `NAME logs in` | the same without bind |
 //! | `NAME comes online` | connects, asks for the roster, sends presence and takes whatever comes of it |
 //! | `NAME dials` | TCP, and nothing else; `NAME dials the tls port` does the handshake too |
+//! | `NAME dials the websocket` | TCP and the opening handshake of a WebSocket; each element is a message from then on |
 //! | `NAME dials the starttls port` | TCP, where STARTTLS is required |
 //! | `NAME starts tls` | the handshake |
 //! | `NAME opens a stream` | sends a header, takes header and features |
@@ -80,6 +81,52 @@ pub struct Scenario {
     pub steps: Vec<Step>,
 }
 
+impl Scenario {
+    /// Nothing in it depends on how its clients connect: they speak of the stream itself nowhere, and the server's
+    /// ports have their usual options.
+    pub fn takes_any_transport(&self) -> bool {
+        let is_usual = |client: &ClientSpec| client.security == Security::None;
+        let takes = |step: &Step| match &step.action {
+            Action::Befriend(..) => true,
+            Action::Client(_, verb) => match verb {
+                Verb::Dial
+                | Verb::DialTls
+                | Verb::DialWebSocket
+                | Verb::DialStartTls
+                | Verb::StartTls
+                | Verb::ReceiveHeader(_)
+                | Verb::SendBytes(_) => false,
+                Verb::Send(text) => is_balanced(text),
+                _ => true,
+            },
+        };
+        self.listener.is_empty()
+            && self.clients.values().all(is_usual)
+            && self.steps.iter().all(takes)
+    }
+
+    /// All clients connect like that.
+    pub fn use_transport(&mut self, security: Security) {
+        for client in self.clients.values_mut() {
+            client.security = security;
+        }
+    }
+}
+
+/// Elements with white space between them at most. What is to be filled in counts as text.
+fn is_balanced(text: &str) -> bool {
+    let wrapped = format!("<x xmlns='jabber:client' xmlns:stream='urn:x'>{text}</x>");
+    let is_prefixed = text.contains("<stream:");
+    !is_prefixed
+        && Element::parse(wrapped.as_bytes(), "").is_ok_and(|all| {
+            let mut nodes = all.nodes().iter();
+            nodes.all(|node| match node {
+                protocol::element::Node::Element(_) => true,
+                protocol::element::Node::Text(text) => text.trim().is_empty(),
+            })
+        })
+}
+
 /// A declared client.
 #[derive(Clone, Debug)]
 pub struct ClientSpec {
@@ -122,6 +169,7 @@ pub enum Verb {
     ComeOnline,
     Dial,
     DialTls,
+    DialWebSocket,
     DialStartTls,
     StartTls,
     OpenStream,
@@ -363,6 +411,8 @@ fn parse_client(declaration: &str) -> Result<(&str, ClientSpec)> {
         [] => {}
         ["over", "starttls"] => client.security = Security::StartTls,
         ["over", "tls"] => client.security = Security::DirectTls,
+        ["over", "websocket"] => client.security = Security::WebSocket,
+        ["over", "wss"] => client.security = Security::SecureWebSocket,
         ["without", "account"] => client.has_account = false,
         other => bail!("unknown words: {}", other.join(" ")),
     }
@@ -388,6 +438,7 @@ fn parse_verb(text: &str, block: &str) -> Result<Verb> {
         "comes online" => Verb::ComeOnline,
         "dials" => Verb::Dial,
         "dials the tls port" => Verb::DialTls,
+        "dials the websocket" => Verb::DialWebSocket,
         "dials the starttls port" => Verb::DialStartTls,
         "starts tls" => Verb::StartTls,
         "opens a stream" => Verb::OpenStream,

@@ -92,9 +92,9 @@ impl Target {
         self.component
     }
 
-    /// HTTP ports, in the order of the configuration.
+    /// HTTP ports of the setup's own configuration, in its order.
     pub fn http(&self) -> &[SocketAddr] {
-        &self.http
+        self.http.get(WEBSOCKET_PORTS..).unwrap_or_default()
     }
 
     /// The self-signed certificate that clients are shown, in PEM.
@@ -111,9 +111,18 @@ impl Target {
         match security {
             Security::None | Security::StartTls => self.c2s,
             Security::DirectTls => self.c2s_tls,
+            // A scenario over WebSocket is not for peers without one: its clients find nobody there.
+            Security::WebSocket => self.http.first().copied().unwrap_or(NOWHERE),
+            Security::SecureWebSocket => self.http.get(1).copied().unwrap_or(NOWHERE),
         }
     }
 }
+
+/// Each node has WebSocket without TLS, and with it; these ports come first.
+const WEBSOCKET_PORTS: usize = 2;
+
+/// Nobody listens there.
+const NOWHERE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 /// What the server under test is made with.
 #[derive(Clone, Debug, Default)]
@@ -155,6 +164,12 @@ fn meerkat_config(data_dir: &Path, setup: &Setup) -> String {
         let listener = &setup.listener;
         text += &format!(
             "[[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\ntls.mode = \"{mode}\"\n{listener}\n"
+        );
+    }
+    for tls in ["", "tls = {}\n"] {
+        text += &format!(
+            "[[listen.http]]\nport = 0\nip_address = \"127.0.0.1\"\n{tls}\
+             [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n"
         );
     }
     for (module, options) in MODULES {

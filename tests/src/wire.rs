@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use protocol::Element;
+use anyhow::{Context, Result, bail, ensure};
 use protocol::stream::StreamHeader;
+use protocol::websocket::{self, client::FromServer};
 use protocol::xml::{Item, Limits, StreamReader};
+use protocol::{Element, ns};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -50,6 +51,8 @@ pub enum Event {
 pub struct Wire {
     socket: Option<Socket>,
     reader: StreamReader,
+    /// What has come of frames, over WebSocket.
+    frames: Option<Vec<u8>>,
     /// Where a read goes.
     buffer: Box<[u8]>,
     events: VecDeque<Event>,
@@ -76,6 +79,7 @@ impl Wire {
         Ok(Self {
             socket: Some(Socket::Tcp(stream)),
             reader: StreamReader::new(client_limits()),
+            frames: None,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             events: VecDeque::new(),
             is_ended: false,
@@ -100,6 +104,34 @@ impl Wire {
         self.socket = Some(Socket::Tls(Box::new(stream)));
         self.reader = StreamReader::new(client_limits());
         Ok(())
+    }
+
+    /// Opens a WebSocket (RFC 7395): from here on each element is a message.
+    pub async fn open_websocket(&mut self, host: &str, path: &str) -> Result<()> {
+        let request = websocket::client::handshake(host, path);
+        self.send(request.as_bytes()).await?;
+        let mut come = Vec::new();
+        let end = loop {
+            if let Some(end) = memchr::memmem::find(&come, b"\r\n\r\n") {
+                break end;
+            }
+            match timeout(Duration::from_secs(WAIT_SECS_MAX), self.read()).await {
+                Ok(Ok(0)) => bail!("the server ended the connection amid the handshake"),
+                Ok(Ok(count)) => come.extend_from_slice(&self.buffer[..count]),
+                Ok(Err(error)) => return Err(error).context("cannot read"),
+                Err(_) => bail!("no answer to the WebSocket's handshake"),
+            }
+        };
+        let head = String::from_utf8_lossy(&come[..end]).into_owned();
+        ensure!(head.starts_with("HTTP/1.1 101 "), "the answer was {head}");
+        self.frames = Some(come.split_off(end + 4));
+        self.reader = StreamReader::framed(client_limits());
+        Ok(())
+    }
+
+    /// Whether elements go in frames.
+    pub fn is_framed(&self) -> bool {
+        self.frames.is_some()
     }
 
     /// Whether TLS is on.
@@ -163,17 +195,55 @@ impl Wire {
             if self.is_ended {
                 return Ok(Event::End);
             }
-            let read = match &mut self.socket {
-                Some(Socket::Tcp(stream)) => stream.read(&mut self.buffer).await,
-                Some(Socket::Tls(stream)) => stream.read(&mut self.buffer).await,
-                None => bail!("not connected"),
-            };
-            match read {
+            ensure!(self.socket.is_some(), "not connected");
+            match self.read().await {
                 Ok(0) => self.is_ended = true,
-                Ok(count) => self.feed(count),
+                Ok(count) => match &mut self.frames {
+                    None => self.feed(count),
+                    Some(frames) => {
+                        frames.extend_from_slice(&self.buffer[..count]);
+                        self.feed_frames();
+                    }
+                },
                 Err(error) if is_end(&error) => self.is_ended = true,
                 Err(error) => return Err(error).context("cannot read"),
             }
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        match &mut self.socket {
+            Some(Socket::Tcp(stream)) => stream.read(&mut self.buffer).await,
+            Some(Socket::Tls(stream)) => stream.read(&mut self.buffer).await,
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Reads the frames that are whole.
+    fn feed_frames(&mut self) {
+        let Some(frames) = &mut self.frames else {
+            return;
+        };
+        while let Some(frame) = websocket::client::take_frame(frames) {
+            let text = match frame {
+                FromServer::Text(text) => text,
+                // The end of the connection follows; pings are for browsers to answer.
+                FromServer::Close(_) | FromServer::Other(..) => continue,
+            };
+            let event = match self.reader.next(&mut &*text) {
+                Ok(Some(Item::Element(frame))) if text.starts_with(b"<") => {
+                    let element = frame.to_element();
+                    match (element.name(), element.ns()) {
+                        ("open", ns::FRAMING) => Event::Header(StreamHeader::of_open(&element)),
+                        ("close", ns::FRAMING) => Event::Close,
+                        _ => Event::Element(element),
+                    }
+                }
+                other => {
+                    Event::Garbage(format!("{other:?} in {:?}", String::from_utf8_lossy(&text)))
+                }
+            };
+            self.events.push_back(event);
         }
     }
 

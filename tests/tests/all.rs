@@ -5,7 +5,11 @@
 )]
 
 #[cfg(test)]
+mod admin;
+#[cfg(test)]
 mod bosh;
+#[cfg(test)]
+mod databases;
 #[cfg(test)]
 mod delivery;
 #[cfg(test)]

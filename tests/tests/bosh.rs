@@ -206,6 +206,18 @@ async fn bad_network() -> Result<()> {
     romeo.send(&message("juliet@localhost", "end")).await?;
     let element = third.answer().await?.element()?;
     has_id(element.elements().next().context("nothing came")?, "end");
+    // A connection breaks before there is an answer. Whoever asks again gets what came meanwhile.
+    let fourth = juliet.body("", "");
+    drop(juliet.post(&fourth).await?);
+    romeo
+        .send(&message("juliet@localhost", "meanwhile"))
+        .await?;
+    romeo.fence().await?;
+    let element = stage.ask(&fourth).await?.element()?;
+    has_id(
+        element.elements().next().context("nothing came")?,
+        "meanwhile",
+    );
     // Nothing came twice.
     romeo
         .send("<iq type='get' id='fence' to='localhost'><ping xmlns='urn:xmpp:ping'/></iq>")

@@ -3,7 +3,9 @@ use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Output, Stdio};
 
 use tests::client::{Account, Security};
-use tests::target::{DOMAIN, Peer, Setup, Target};
+use tests::light;
+use tests::process::{Home, Process, Setup};
+use tests::target::{self, DOMAIN, Peer, Target};
 
 /// A relay on a free port that ends with the test.
 struct Relay {
@@ -183,19 +185,22 @@ async fn a_node_is_measured_over_tls_with_settled_acknowledgements() {
             password: "load-secret".to_owned(),
         })
         .collect();
-    let setup = Setup {
+    let setup = target::Setup {
         accounts,
-        ..Setup::default()
+        ..target::Setup::default()
     };
     let target = Target::start(Peer::Meerkat, setup).await.unwrap();
-    for (tls, security) in [
-        ("starttls", Security::StartTls),
-        ("direct", Security::DirectTls),
+    for (tls, way, security) in [
+        ("starttls", None, Security::StartTls),
+        ("direct", None, Security::DirectTls),
+        ("none", Some("--websocket"), Security::WebSocket),
+        ("direct", Some("--websocket"), Security::SecureWebSocket),
     ] {
         let address = target.address(security).to_string();
         let output = tokio::task::spawn_blocking(move || {
             Command::new(env!("CARGO_BIN_EXE_load"))
                 .args(["--json", "--connect", &address, "--tls", tls, "--insecure"])
+                .args(way)
                 .args(["--rest-above", "50", "messages", "--sessions", "4"])
                 .args(["--settled", "--ask", "waiting", "--in-flight", "2"])
                 .args(["--warm-up-s", "0.1", "--seconds", "0.3"])
@@ -209,4 +214,77 @@ async fn a_node_is_measured_over_tls_with_settled_acknowledgements() {
         assert!(row["messages"].as_u64().unwrap() >= 8, "{row}");
     }
     target.stop().await.unwrap();
+}
+
+/// Runs the generator against a node of ours.
+async fn load_node(args: &[&str]) -> serde_json::Value {
+    let accounts: Vec<String> = (0..12).map(|number| format!("load{number:06}")).collect();
+    let setup = Setup {
+        tables: "[modules.mod_carboncopy]\n".to_owned(),
+        ..Setup::default()
+    };
+    let home = Home::new(&setup, &accounts).await.unwrap();
+    let node = Process::start(&home).await.unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_load"))
+        .args(["--json", "--patience-s", "20", "--rest-above", "50"])
+        .args(["--connect", &node.c2s.to_string()])
+        .args(["--domain", DOMAIN, "--password", light::PASSWORD])
+        .args(["--server-pid", &node.id().to_string()])
+        .args(args.iter().map(|arg| match *arg {
+            "METRICS" => node.metrics.to_string(),
+            arg => arg.to_owned(),
+        }))
+        .output()
+        .unwrap();
+    row(&output)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_copy_of_presence_is_counted() {
+    let row = load_node(&[
+        "presence",
+        "--sessions",
+        "12",
+        "--contacts",
+        "4",
+        "--waves",
+        "2",
+    ])
+    .await;
+    assert_eq!(row["copies"], 12 * 4 * 2);
+    assert!(row["server_cpu_us"].as_f64().unwrap() > 0.0, "{row}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_carbon_is_held_against_a_message() {
+    let times = ["--warm-up-s", "0.1", "--seconds", "0.5"];
+    let row = load_node(
+        &[
+            &["carbons", "--sessions", "4", "--clients", "3"],
+            &times[..],
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(row["copies_per_message"], 4);
+    assert!(row["message_us"].as_f64().unwrap() > 0.0, "{row}");
+    assert!(row["copy_to_message"].is_number(), "{row}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_are_asked_for_while_all_are_idle() {
+    let row = load_node(&[
+        "idle",
+        "--sessions",
+        "4",
+        "--warm-up",
+        "2",
+        "--settle-s",
+        "1",
+        "--scrape",
+        "METRICS",
+    ])
+    .await;
+    assert!(row["series"].as_u64().unwrap() > 100, "{row}");
+    assert!(row["scrape_ms"].as_f64().unwrap() > 0.0, "{row}");
 }

@@ -199,7 +199,7 @@ async fn to_an_account_without_a_client() {
     let mut juliet = connect(&target, "juliet", "balcony").await;
     juliet.send("<presence/>").await.unwrap();
     juliet.fence().await.unwrap();
-    let stored: BTreeSet<String> = messages(&mut juliet).filter_map(|of| id_of(&of)).collect();
+    let stored: BTreeSet<String> = messages(&mut juliet).iter().filter_map(id_of).collect();
     for (index, seen) in seen.iter_mut().enumerate() {
         if stored.contains(&format!("row-{index}")) {
             seen.insert('O');
@@ -336,9 +336,9 @@ fn id_of(message: &Element) -> Option<String> {
 }
 
 /// The messages that have come.
-fn messages(client: &mut Client) -> impl Iterator<Item = Element> {
-    let came = client.inbox().drain(..);
-    came.filter(|element| element.name() == "message")
+fn messages(client: &mut Client) -> Vec<Element> {
+    let is_message = |element: &Element| element.name() == "message";
+    client.inbox().drain(..).filter(is_message).collect()
 }
 
 async fn start() -> Target {

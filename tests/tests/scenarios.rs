@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use tests::client::Account;
+use tests::client::{Account, Security};
 use tests::scenario::{Scenario, parse};
 use tests::target::{Peer, Setup, Target};
 
@@ -27,7 +27,57 @@ macro_rules! scenario_files {
 
 scenario_files! {
     streams starttls direct_tls sasl bind resource_conflict session ping version time private last disco addresses messages spoofing routing roster subscriptions presence
-    offline caps carbons csi register stream_management privacy blocking
+    offline caps carbons csi register stream_management privacy blocking websocket
+}
+
+/// Files that say nothing of the transport: they hold over WebSocket as they do over TCP.
+const OVER_WEBSOCKET: &[&str] = &[
+    "bind",
+    "resource_conflict",
+    "session",
+    "ping",
+    "disco",
+    "addresses",
+    "messages",
+    "spoofing",
+    "routing",
+    "roster",
+    "subscriptions",
+    "presence",
+    "offline",
+    "carbons",
+    "caps",
+    "csi",
+    "privacy",
+    "blocking",
+    "stream_management",
+];
+
+/// Each scenario of those files whose clients do nothing with the stream itself, with all of them over WebSocket.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn scenarios_hold_over_websocket() {
+    if peer() != Peer::Meerkat {
+        return;
+    }
+    let mut failures = Vec::new();
+    let mut count = 0;
+    for name in OVER_WEBSOCKET {
+        for mut scenario in read_file(name) {
+            if !scenario.takes_any_transport() {
+                continue;
+            }
+            scenario.use_transport(Security::WebSocket);
+            count += 1;
+            if let Err(error) = play(Peer::Meerkat, &scenario, "").await {
+                failures.push(format!(
+                    "{name}.txt:{}: {} (over WebSocket)\n{error:#}",
+                    scenario.line, scenario.name
+                ));
+            }
+        }
+    }
+    assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
+    assert!(count > 100, "only {count} scenarios were played");
 }
 
 fn directory() -> PathBuf {
@@ -49,11 +99,20 @@ fn every_file_of_scenarios_is_played() {
     );
 }
 
-async fn play_file(name: &str) {
+fn read_file(name: &str) -> Vec<Scenario> {
     let path = directory().join(format!("{name}.txt"));
     let text =
         fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let scenarios = parse(&text).unwrap_or_else(|error| panic!("{name}.txt: {error:#}"));
+    parse(&text).unwrap_or_else(|error| panic!("{name}.txt: {error:#}"))
+}
+
+async fn play_file(name: &str) {
+    play_file_on(name, &String::new).await;
+}
+
+/// Plays a file with more configuration for each scenario.
+pub(crate) async fn play_file_on(name: &str, config: &(dyn Fn() -> String + Sync)) {
+    let scenarios = read_file(name);
     let wanted = std::env::var_os("SCENARIO")
         .map(|word| word.to_string_lossy().into_owned())
         .unwrap_or_default();
@@ -70,7 +129,7 @@ async fn play_file(name: &str) {
         {
             continue;
         }
-        if let Err(error) = play(peer, scenario).await {
+        if let Err(error) = play(peer, scenario, &config()).await {
             failures.push(format!(
                 "{name}.txt:{}: {}\n{error:#}",
                 scenario.line, scenario.name
@@ -80,7 +139,7 @@ async fn play_file(name: &str) {
     assert!(failures.is_empty(), "\n{}", failures.join("\n\n"));
 }
 
-async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
+async fn play(peer: Peer, scenario: &Scenario, config: &str) -> anyhow::Result<()> {
     let mut accounts: Vec<Account> = Vec::new();
     for client in scenario
         .clients
@@ -96,7 +155,7 @@ async fn play(peer: Peer, scenario: &Scenario) -> anyhow::Result<()> {
     }
     let setup = Setup {
         accounts,
-        config: scenario.config.clone(),
+        config: format!("{}\n{config}", scenario.config),
         listener: scenario.listener.clone(),
     };
     let target = Target::start(peer, setup).await?;

@@ -212,9 +212,9 @@ async fn guess_by_scram(way: Way) -> Result<String> {
 async fn register(home: &Home, username: &str, password: &str) -> Result<()> {
     let mut socket = UnixStream::connect(home.data_dir().join("meerkat.sock")).await?;
     let request = serde_json::json!({
-        "category": "account",
-        "command": "registerUser",
-        "args": { "domain": DOMAIN, "username": username, "password": password },
+        "query": "mutation($domain: DomainName!, $username: UserName, $password: String!) { account { \
+            registerUser(domain: $domain, username: $username, password: $password) { message } } }",
+        "variables": { "domain": DOMAIN, "username": username, "password": password },
     });
     socket.write_all(request.to_string().as_bytes()).await?;
     socket.shutdown().await?;

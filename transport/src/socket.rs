@@ -47,19 +47,6 @@ impl Socket {
         }
     }
 
-    /// Lets the kernel find out whether a silent peer is still there: it is asked after [`KEEP_ALIVE_AFTER`], and given up
-    /// after [`KEEP_ALIVE_PROBES`] questions without an answer, one each [`KEEP_ALIVE_INTERVAL`].
-    ///
-    /// # Errors
-    /// If the kernel refuses an option.
-    pub fn keep_alive(&self) -> io::Result<()> {
-        let options = TcpKeepalive::new()
-            .with_time(KEEP_ALIVE_AFTER)
-            .with_interval(KEEP_ALIVE_INTERVAL)
-            .with_retries(KEEP_ALIVE_PROBES);
-        SockRef::from(&self.stream).set_tcp_keepalive(&options)
-    }
-
     /// Waits until there may be something to read, the end of the stream included.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.kind {
@@ -137,13 +124,38 @@ impl Socket {
             Kind::Pipe(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
         }
     }
+
+    /// The address at the other end.
+    ///
+    /// # Errors
+    /// If the kernel cannot tell, as the peer has gone; asked anew each time, since nobody needs it often enough to
+    /// keep it. A pipe has none.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        match &self.kind {
+            Kind::Tcp(stream) => stream.peer_addr(),
+            Kind::Pipe(_) => Err(io::ErrorKind::AddrNotAvailable.into()),
+        }
+    }
 }
 
 /// `TCP_NOTSENT_LOWAT` of a client's socket, bytes. Without it the kernel takes 2.8 MB for a reader that has stalled,
 /// with it 32 kB; throughput is the same.
 pub const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;
 
-/// Silence after which a peer is asked, see [`Socket::keep_alive`].
+/// Lets the kernel find out whether a silent peer is still there: it is asked after [`KEEP_ALIVE_AFTER`], and given up
+/// after [`KEEP_ALIVE_PROBES`] questions without an answer, one each [`KEEP_ALIVE_INTERVAL`].
+///
+/// # Errors
+/// If the kernel refuses an option.
+pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let options = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_AFTER)
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&options)
+}
+
+/// Silence after which a peer is asked, see [`keep_alive`].
 pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
 /// Time between two questions.
 pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
@@ -192,6 +204,7 @@ mod tests {
             NOT_SENT_BYTES_MAX
         );
         assert_eq!(socket.local_addr().unwrap(), client.peer_addr().unwrap());
+        assert_eq!(socket.peer_addr().unwrap(), client.local_addr().unwrap());
     }
 
     /// There is one for each session.
@@ -202,10 +215,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_peer_is_asked_by_the_kernel() {
-        let (socket, _client) = connected().await;
-        assert!(!SockRef::from(&socket.stream).keepalive().unwrap());
-        socket.keep_alive().unwrap();
-        let kernel = SockRef::from(&socket.stream);
+        let (_socket, client) = connected().await;
+        let kernel = SockRef::from(&client);
+        assert!(!kernel.keepalive().unwrap());
+        keep_alive(&client).unwrap();
         assert!(kernel.keepalive().unwrap());
         assert_eq!(kernel.tcp_keepalive_time().unwrap(), KEEP_ALIVE_AFTER);
         assert_eq!(kernel.tcp_keepalive_retries().unwrap(), KEEP_ALIVE_PROBES);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use self::servers::{Bench, Peer, Server};
+use self::servers::{Bench, Meerkat, Peer, Server};
 use self::table::{Figures, Owner};
 use crate::run;
 
@@ -21,12 +21,30 @@ cargo xtask bench [--quick] [--write] [--rounds N] [--only GROUP,…] [--no-peer
   --quick     few sessions, short windows: to see that everything works, not to publish
   --write     put the table into docs/benchmarks.md
   --rounds N  how often CPU figures are taken (5; medians count)
-  --only      of idle, messages, login, burst, slow, allocations; several with commas
+  --only      of idle, messages, login, burst, slow, presence, carbons, scrape, modules, websocket, allocations;
+              several with commas
   --no-peers  leave ejabberd and Prosody out
   --cores     which cores are used (0,1)";
 
 /// What can be left out with `--only`.
-const GROUPS: [&str; 6] = ["idle", "messages", "login", "burst", "slow", "allocations"];
+const GROUPS: [&str; 11] = [
+    "idle",
+    "messages",
+    "login",
+    "burst",
+    "slow",
+    "presence",
+    "carbons",
+    "scrape",
+    "modules",
+    "websocket",
+    "allocations",
+];
+/// Users who see each other's presence, and how many contacts each of them has.
+const PRESENCE_USERS: &str = "500";
+const PRESENCE_CONTACTS: &str = "20";
+/// Users who talk with carbons; each has three clients.
+const CARBONS_USERS: &str = "500";
 /// Sessions that talk.
 const TALKERS: u32 = 1_000;
 /// Logins under way at a time.
@@ -59,6 +77,7 @@ struct Size {
     idle_sessions: u32,
     logins: u32,
     burst_sessions: u32,
+    scrape_sessions: u32,
 }
 
 const FULL: Size = Size {
@@ -71,6 +90,8 @@ const FULL: Size = Size {
     idle_sessions: 10_000,
     logins: 10_000,
     burst_sessions: 8_000,
+    // With the files beside them just below 20,000, which is as much as some machines allow.
+    scrape_sessions: 19_000,
 };
 
 const QUICK: Size = Size {
@@ -83,6 +104,7 @@ const QUICK: Size = Size {
     idle_sessions: 1_000,
     logins: 1_000,
     burst_sessions: 1_000,
+    scrape_sessions: 1_000,
 };
 
 struct Options {
@@ -219,11 +241,13 @@ fn has_group(options: &Options, name: &str) -> bool {
     options.groups.iter().any(|group| group == name)
 }
 
-/// Whether a connection is encrypted, for the keys of figures.
+/// Whether a connection is encrypted or otherwise not plain TCP, for the keys of figures.
 #[derive(Clone, Copy)]
 enum Security {
     Plain,
     Tls,
+    /// Without TLS.
+    WebSocket,
 }
 
 impl Security {
@@ -233,68 +257,142 @@ impl Security {
         match self {
             Self::Plain => "plain",
             Self::Tls => "tls",
+            Self::WebSocket => "websocket",
         }
     }
 }
 
 fn measure_ours(bench: &Bench, options: &Options, figures: &mut Figures) -> Result<()> {
-    let accounts = options.size.idle_sessions.max(options.size.burst_sessions) + WARM_UP_SESSIONS;
+    let size = &options.size;
+    let mut accounts = size.idle_sessions.max(size.burst_sessions);
+    if has_group(options, "scrape") {
+        accounts = accounts.max(size.scrape_sessions);
+    }
+    let accounts = accounts + WARM_UP_SESSIONS;
     println!("making {accounts} accounts …");
     bench.import_accounts(accounts)?;
     // Memory first, each row on a server that has done nothing else.
-    if has_group(options, "idle") {
-        let relay = bench.start_relay()?;
-        let measured = idle(
-            bench,
-            options,
-            &relay,
-            Owner::Relay,
-            Security::Plain,
-            figures,
-        );
-        figures.note_failure("idle sessions of the relay", measured);
-        drop(relay);
-        for security in Security::ALL {
-            let server = bench.start_meerkat()?;
-            let measured = idle(bench, options, &server, Owner::Meerkat, security, figures);
-            figures.note_failure("idle sessions of Meerkat", measured);
-        }
-    }
-    if has_group(options, "burst") {
-        let server = bench.start_meerkat()?;
-        let measured = burst(bench, options, &server, figures);
-        figures.note_failure("the burst", measured);
-    }
-    if has_group(options, "slow") {
-        let server = bench.start_meerkat()?;
-        let measured = slow(bench, options, &server, figures);
-        figures.note_failure("stalled readers", measured);
-    }
+    measure_memory(bench, options, figures)?;
     let relay = bench.start_relay()?;
-    let server = bench.start_meerkat()?;
-    for round in 1..=options.size.rounds {
-        println!("round {round} of {}", options.size.rounds);
+    let server = bench.start_meerkat(Meerkat::Core)?;
+    let with_modules = start_for(bench, options, &["modules", "carbons"], Meerkat::Modules)?;
+    let with_web = start_for(bench, options, &["websocket"], Meerkat::Web)?;
+    for round in 1..=size.rounds {
+        println!("round {round} of {}", size.rounds);
         if has_group(options, "messages") {
             let measured = talk_round(bench, options, &relay, &server, figures);
             figures.note_failure("messages", measured);
         }
         if has_group(options, "login") {
-            let measured = login(
+            login_round(bench, options, &relay, &server, figures);
+        }
+        if has_group(options, "presence") {
+            let measured = presence(bench, &server, Owner::Meerkat, figures);
+            figures.note_failure("presence", measured);
+        }
+        if let Some(server) = &with_modules {
+            modules_round(bench, options, server, figures);
+        }
+        if let Some(server) = &with_web {
+            let message = ("message", Security::WebSocket, &[][..]);
+            let warm_up = size.warm_up_seconds;
+            let measured = talk(
                 bench,
                 options,
-                &relay,
-                Owner::Relay,
-                Security::Plain,
+                server,
+                Owner::Meerkat,
+                message,
+                warm_up,
                 figures,
             );
-            figures.note_failure("logins at the relay", measured);
-            for security in Security::ALL {
-                let measured = login(bench, options, &server, Owner::Meerkat, security, figures);
-                figures.note_failure("logins of Meerkat", measured);
-            }
+            figures.note_failure("messages over WebSocket", measured);
         }
     }
     Ok(())
+}
+
+/// A node of this kind, if one of the groups is asked for.
+fn start_for(
+    bench: &Bench,
+    options: &Options,
+    groups: &[&str],
+    kind: Meerkat,
+) -> Result<Option<Server>> {
+    let is_wanted = groups.iter().any(|group| has_group(options, group));
+    is_wanted.then(|| bench.start_meerkat(kind)).transpose()
+}
+
+fn measure_memory(bench: &Bench, options: &Options, figures: &mut Figures) -> Result<()> {
+    use Security::{Plain, WebSocket};
+    let ours = Owner::Meerkat;
+    if has_group(options, "idle") {
+        let relay = bench.start_relay()?;
+        let measured = idle(bench, options, &relay, Owner::Relay, ("", Plain), figures);
+        figures.note_failure("idle sessions of the relay", measured);
+        drop(relay);
+        for security in Security::ALL {
+            let server = bench.start_meerkat(Meerkat::Core)?;
+            let measured = idle(bench, options, &server, ours, ("", security), figures);
+            figures.note_failure("idle sessions of Meerkat", measured);
+        }
+    }
+    if let Some(server) = start_for(bench, options, &["websocket"], Meerkat::Web)? {
+        let measured = idle(bench, options, &server, ours, ("", WebSocket), figures);
+        figures.note_failure("idle sessions over WebSocket", measured);
+    }
+    if let Some(server) = start_for(bench, options, &["modules"], Meerkat::Modules)? {
+        let measured = idle(bench, options, &server, ours, ("modules ", Plain), figures);
+        figures.note_failure("idle sessions with all modules", measured);
+    }
+    if let Some(server) = start_for(bench, options, &["scrape"], Meerkat::Modules)? {
+        let measured = scrape(bench, options, &server, figures);
+        figures.note_failure("a scrape", measured);
+    }
+    if let Some(server) = start_for(bench, options, &["burst"], Meerkat::Core)? {
+        let measured = burst(bench, options, &server, figures);
+        figures.note_failure("the burst", measured);
+    }
+    if let Some(server) = start_for(bench, options, &["slow"], Meerkat::Core)? {
+        let measured = slow(bench, options, &server, figures);
+        figures.note_failure("stalled readers", measured);
+    }
+    Ok(())
+}
+
+/// One round of logins.
+fn login_round(
+    bench: &Bench,
+    options: &Options,
+    relay: &Server,
+    server: &Server,
+    figures: &mut Figures,
+) {
+    let plain = ("", Security::Plain);
+    let measured = login(bench, options, relay, Owner::Relay, plain, figures);
+    figures.note_failure("logins at the relay", measured);
+    for security in Security::ALL {
+        let way = ("", security);
+        let measured = login(bench, options, server, Owner::Meerkat, way, figures);
+        figures.note_failure("logins of Meerkat", measured);
+    }
+}
+
+/// One round of what is measured with all modules on.
+fn modules_round(bench: &Bench, options: &Options, server: &Server, figures: &mut Figures) {
+    let ours = Owner::Meerkat;
+    if has_group(options, "modules") {
+        let message = ("modules message", Security::Plain, &[][..]);
+        let warm_up = options.size.warm_up_seconds;
+        let measured = talk(bench, options, server, ours, message, warm_up, figures);
+        figures.note_failure("messages with all modules", measured);
+        let way = ("modules ", Security::Plain);
+        let measured = login(bench, options, server, ours, way, figures);
+        figures.note_failure("logins with all modules", measured);
+    }
+    if has_group(options, "carbons") {
+        let measured = carbons(bench, options, server, figures);
+        figures.note_failure("carbons", measured);
+    }
 }
 
 /// One round of messages, everything that is compared side by side in time.
@@ -354,7 +452,7 @@ fn measure_peer(bench: &Bench, options: &Options, peer: Peer, figures: &mut Figu
     if has_group(options, "idle") {
         for security in Security::ALL {
             let server = bench.start_peer(peer)?;
-            idle(bench, options, &server, owner, security, figures)?;
+            idle(bench, options, &server, owner, ("", security), figures)?;
         }
     }
     let server = bench.start_peer(peer)?;
@@ -373,8 +471,11 @@ fn measure_peer(bench: &Bench, options: &Options, peer: Peer, figures: &mut Figu
                 )?;
             }
             if has_group(options, "login") {
-                login(bench, options, &server, owner, security, figures)?;
+                login(bench, options, &server, owner, ("", security), figures)?;
             }
+        }
+        if has_group(options, "presence") {
+            presence(bench, &server, owner, figures)?;
         }
     }
     Ok(())
@@ -385,7 +486,7 @@ fn idle(
     options: &Options,
     server: &Server,
     owner: Owner,
-    security: Security,
+    (kind, security): (&str, Security),
     figures: &mut Figures,
 ) -> Result<()> {
     let sessions = options.size.idle_sessions.to_string();
@@ -405,7 +506,8 @@ fn idle(
     )?;
     for row in &rows {
         let bytes = row.figure("bytes_per_session")?;
-        figures.add(owner, &format!("idle {}", security.name()), bytes / 1000.0);
+        let key = format!("{kind}idle {}", security.name());
+        figures.add(owner, &key, bytes / 1000.0);
     }
     Ok(())
 }
@@ -448,7 +550,7 @@ fn login(
     options: &Options,
     server: &Server,
     owner: Owner,
-    security: Security,
+    (kind, security): (&str, Security),
     figures: &mut Figures,
 ) -> Result<()> {
     let (accounts, in_flight) = (TALKERS.to_string(), LOGINS_IN_FLIGHT.to_string());
@@ -469,9 +571,63 @@ fn login(
         ],
     )?;
     for row in &rows {
-        let key = format!("login {}", security.name());
+        let key = format!("{kind}login {}", security.name());
         figures.add(owner, &key, row.figure("server_cpu_us")?);
         figures.see_waiting(row.figure("own_wait_percent")?);
+    }
+    Ok(())
+}
+
+fn presence(bench: &Bench, server: &Server, owner: Owner, figures: &mut Figures) -> Result<()> {
+    let args = ["--rest-above", REST_ABOVE, "presence", "--sessions"];
+    let crowd = [PRESENCE_USERS, "--contacts", PRESENCE_CONTACTS];
+    for row in &bench.load(server, Security::Plain, &[&args[..], &crowd].concat())? {
+        figures.add(owner, "presence", row.figure("server_cpu_us")?);
+        figures.see_waiting(row.figure("own_wait_percent")?);
+    }
+    Ok(())
+}
+
+fn carbons(bench: &Bench, options: &Options, server: &Server, figures: &mut Figures) -> Result<()> {
+    let args = [
+        "--rest-above",
+        REST_ABOVE,
+        "carbons",
+        "--sessions",
+        CARBONS_USERS,
+        "--seconds",
+        options.size.seconds,
+        "--warm-up-s",
+        options.size.warm_up_seconds,
+    ];
+    for row in &bench.load(server, Security::Plain, &args)? {
+        figures.add(Owner::Meerkat, "carbons", row.figure("copy_to_message")?);
+        figures.see_waiting(row.figure("own_wait_percent")?);
+        println!(
+            "  a message {} µs, a copy {} µs",
+            row.figure("message_us")?,
+            row.figure("copy_us")?
+        );
+    }
+    Ok(())
+}
+
+/// How long a scraper waits while very many sessions are idle.
+fn scrape(bench: &Bench, options: &Options, server: &Server, figures: &mut Figures) -> Result<()> {
+    let sessions = options.size.scrape_sessions.to_string();
+    let metrics = server.metrics()?.to_string();
+    let args = [
+        "idle",
+        "--sessions",
+        &sessions,
+        "--settle-s",
+        options.size.settle_seconds,
+        "--scrape",
+        &metrics,
+    ];
+    for row in &bench.load(server, Security::Plain, &args)? {
+        figures.add(Owner::Meerkat, "scrape time", row.figure("scrape_ms")?);
+        figures.add(Owner::Meerkat, "scrape series", row.figure("series")?);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod databases;
 mod demo;
 mod fuzz;
 mod generate;
@@ -24,6 +25,7 @@ cargo xtask COMMAND
   test [STAGE…]                          install what the tests need, then run all of them (or only these stages)
   bench …                                measure this server, a bare relay and peers; prints one table
   package [--debug]                      make the Debian package
+  databases COMMAND…                     run a command with a PostgreSQL and a MariaDB of its own
   gen                                    write all generated files anew
   tidy                                   check the house rules
   fuzz [TARGET] [--seconds N]            fuzz with the kept corpus (60 s for all targets together unless said)
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
         "test" => test::run(&args),
         "bench" => bench::run(&args),
         "package" => package::run(&args),
+        "databases" => databases::run(&args),
         // There is no more to say of these.
         "gen" | "tidy" if args == ["--help"] => {
             println!("{USAGE}");

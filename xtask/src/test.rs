@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::databases::Databases;
 use crate::{demo, fuzz, package, run, tidy};
 
 const USAGE: &str = "\
@@ -105,8 +106,10 @@ fn cargo_test() -> Command {
     command
 }
 
+/// With all databases.
 fn unit() -> Result<()> {
-    run::check(cargo_test().args(["--lib", "--bins"]))
+    let databases = Databases::start()?;
+    run::check(databases.tell(cargo_test().args(["--lib", "--bins"])))
 }
 
 fn doc() -> Result<()> {
@@ -116,10 +119,13 @@ fn doc() -> Result<()> {
 /// Tests of the whole system, and of crates from the outside.
 fn whole() -> Result<()> {
     build()?;
+    let databases = Databases::start()?;
     run::check(
-        cargo_test()
-            .args(["--test", "*", "--", "--skip", PROOF])
-            .env("MEERKAT_BINARY", programs().join("meerkat")),
+        databases.tell(
+            cargo_test()
+                .args(["--test", "*", "--", "--skip", PROOF])
+                .env("MEERKAT_BINARY", programs().join("meerkat")),
+        ),
     )
 }
 
@@ -170,6 +176,14 @@ const DEBIAN: &[(&[&str], &[&str])] = &[
     ),
     (&["profanity", "--version"], &["profanity"]),
     (&["haproxy", "-v"], &["haproxy"]),
+    (
+        &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb"],
+        &["postgresql"],
+    ),
+    (
+        &["sh", "-c", "PATH=$PATH:/usr/sbin mariadbd --version"],
+        &["mariadb-server"],
+    ),
     // Gajim's library.
     (
         &[DEBIAN_PYTHON, "-c", "import nbxmpp.client"],

@@ -5,8 +5,9 @@
 //! fuzz TARGET --input FILE
 //! ```
 //!
-//! Targets are `xml_stream`, `xml_tree`, `jid`, `sasl`, `proxy` and `bosh`, all of them unless some are named; they share
-//! the seconds (60 by default). An input that makes a target panic, take more than ten seconds or kill the process is written to `protocol/fuzz/crashes/`,
+//! Targets are `xml_stream`, `xml_tree`, `jid`, `sasl`, `proxy`, `bosh` and `websocket`, all of them unless some are
+//! named; they share the seconds (60 by default). An input that makes a target panic, take more than ten seconds or kill
+//! the process is written to `protocol/fuzz/crashes/`,
 //! its path is printed, and the exit code is 1. `--input` runs that one input again. `--keep` writes what was found to
 //! the corpus in `protocol/fuzz/corpus/<target>/`, as few files as reach all edges, and removes the others there. A crash that was
 //! understood belongs into the corpus, so that it is tried first ever after.

@@ -4,6 +4,7 @@ mod bosh;
 mod jid;
 mod proxy;
 mod sasl;
+mod websocket;
 mod xml_stream;
 mod xml_tree;
 
@@ -18,13 +19,14 @@ pub(crate) struct Target {
 }
 
 /// All of them.
-pub(crate) const TARGETS: [Target; 6] = [
+pub(crate) const TARGETS: [Target; 7] = [
     xml_stream::TARGET,
     xml_tree::TARGET,
     jid::TARGET,
     sasl::TARGET,
     bosh::TARGET,
     proxy::TARGET,
+    websocket::TARGET,
 ];
 
 /// Words of XML and XMPP.

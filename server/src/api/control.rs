@@ -1,7 +1,7 @@
 //! The control socket: a Unix socket in the data directory, for the user that runs the node.
 //!
-//! One JSON object per connection: `{"category": …, "command": …, "args": {…}}`. The answer has GraphQL's shape,
-//! `{"data": …}` or `{"errors": [{"message": …}]}`, and the words are MongooseIM's.
+//! One JSON object per connection, as over HTTP: `{"query": …, "variables": …, "operationName": …}`. The answer is
+//! GraphQL's, `{"data": …}` or `{"errors": [{"message": …}]}`.
 use std::io;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
@@ -9,24 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use daemon::Shutdown;
-use protocol::BareJid;
-use protocol::jid::prepare_domain;
-use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::auth::RegisterError;
-use crate::router::Router;
-
-mod import;
+use super::engine::{Engine, Question, REQUEST_BYTES_MAX, Reply};
+use super::terms::errors::Problem;
+use super::terms::{Caller, Rights, Via};
 
 /// Its name in the data directory.
 pub const SOCKET_NAME: &str = "meerkat.sock";
-/// Bytes of one request.
-pub const REQUEST_BYTES_MAX: u64 = 1024 * 1024;
 /// A request must have come, and its answer have been taken, within this time.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Requests at a time; more wait to be accepted.
@@ -68,8 +62,8 @@ pub fn bind(data_dir: &Path) -> Result<ControlSocket, (PathBuf, io::Error)> {
 
 impl ControlSocket {
     /// Answers until the drain is over.
-    pub fn serve(self, router: &Arc<Router>, end: &Shutdown) {
-        let (router, tasks) = (router.clone(), end.tasks().clone());
+    pub fn serve(self, engine: &Arc<Engine>, end: &Shutdown) {
+        let (engine, tasks) = (engine.clone(), end.tasks().clone());
         let end_of_node = end.clone();
         let places = Arc::new(Semaphore::new(REQUESTS_MAX));
         end.tasks().spawn("control", async move {
@@ -81,9 +75,9 @@ impl ControlSocket {
                 };
                 match accepted {
                     Ok(Some((stream, place))) => {
-                        let router = router.clone();
+                        let engine = engine.clone();
                         tasks.spawn("control_request", async move {
-                            Box::pin(answer(stream, router)).await;
+                            Box::pin(answer(stream, &engine)).await;
                             drop(place);
                         });
                     }
@@ -118,152 +112,34 @@ impl ControlSocket {
 /// The user who may do everything anyway.
 const ROOT: u32 = 0;
 
-async fn answer(mut stream: UnixStream, router: Arc<Router>) {
+/// Who has come this far runs the node, and may do everything.
+const RIGHTS: Rights = Rights {
+    caller: Caller::Admin,
+    categories: None,
+    via: Via::Socket,
+};
+
+async fn answer(mut stream: UnixStream, engine: &Arc<Engine>) {
+    let bytes_max = u64::try_from(REQUEST_BYTES_MAX).unwrap_or(u64::MAX);
     let mut request = Vec::new();
-    let mut limited = (&mut stream).take(REQUEST_BYTES_MAX + 1);
+    let mut limited = (&mut stream).take(bytes_max.saturating_add(1));
     let read = timeout(TRANSFER_TIMEOUT, limited.read_to_end(&mut request)).await;
-    let answer = match read {
-        Ok(Ok(count)) if count as u64 > REQUEST_BYTES_MAX => Err(format!(
-            "the request is larger than {REQUEST_BYTES_MAX} bytes"
-        )),
-        Ok(Ok(_)) => match serde_json::from_slice::<Value>(&request) {
-            Ok(request) => run(&router, &request).await,
-            Err(error) => Err(format!("the request is no JSON: {error}")),
-        },
-        _ => return,
+    let Ok(Ok(count)) = read else { return };
+    let question = if count > REQUEST_BYTES_MAX {
+        let text = format!("a request has at most {REQUEST_BYTES_MAX} bytes");
+        Err(Problem::new("request_too_large", text))
+    } else {
+        Question::parse(&request)
     };
-    let answer = match answer {
-        Ok(data) => json!({ "data": data }),
-        Err(message) => json!({ "errors": [{ "message": message }] }),
+    let reply = match question {
+        Ok(question) => engine.run(question, RIGHTS).await,
+        Err(problem) => Reply::refused(400, &problem),
     };
     let written = async {
-        stream.write_all(answer.to_string().as_bytes()).await?;
+        stream.write_all(reply.body.to_string().as_bytes()).await?;
         stream.shutdown().await
     };
     let _in_time = timeout(TRANSFER_TIMEOUT, written).await;
-}
-
-/// A command, for the node and for the help of `meerkatctl`.
-pub struct Command {
-    /// Its category.
-    pub category: &'static str,
-    /// Its name within the category.
-    pub name: &'static str,
-    /// Its arguments; all are required.
-    pub args: &'static [&'static str],
-    /// What it does.
-    pub help: &'static str,
-}
-
-/// All commands.
-pub const COMMANDS: &[Command] = &[
-    Command {
-        category: "account",
-        name: "registerUser",
-        args: &["domain", "username", "password"],
-        help: "Creates an account.",
-    },
-    Command {
-        category: "account",
-        name: "importUsers",
-        args: &["filename"],
-        help: "Creates accounts from a CSV file on the node's machine: domain,username,password.",
-    },
-    Command {
-        category: "account",
-        name: "countUsers",
-        args: &["domain"],
-        help: "Counts the accounts of a domain.",
-    },
-    Command {
-        category: "account",
-        name: "checkUser",
-        args: &["user"],
-        help: "Tells whether an account exists.",
-    },
-];
-
-async fn run(router: &Arc<Router>, request: &Value) -> Result<Value, String> {
-    let word = |key: &str| request.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (category, command) = (word("category"), word("command"));
-    let empty = Map::new();
-    let args = Args(
-        request
-            .get("args")
-            .and_then(Value::as_object)
-            .unwrap_or(&empty),
-    );
-    let result = match (category, command) {
-        ("account", "registerUser") => register_user(router, &args).await?,
-        ("account", "importUsers") => import::run(router, args.text("filename")?).await?,
-        ("account", "countUsers") => count_users(router, &args).await?,
-        ("account", "checkUser") => check_user(router, &args).await?,
-        _ => return Err(format!("there is no command {category} {command}")),
-    };
-    Ok(json!({ category: { command: result } }))
-}
-
-struct Args<'a>(&'a Map<String, Value>);
-
-impl Args<'_> {
-    fn text(&self, name: &str) -> Result<&str, String> {
-        let value = self.0.get(name).and_then(Value::as_str);
-        value.ok_or_else(|| format!("the argument {name} is missing"))
-    }
-}
-
-fn account(local: &str, domain: &str) -> Result<BareJid, String> {
-    BareJid::from_parts(Some(local), domain).map_err(|error| error.to_string())
-}
-
-async fn register_user(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
-    let account = account(args.text("username")?, args.text("domain")?)?;
-    let host = router
-        .host(account.domain())
-        .ok_or("this node does not serve that domain")?;
-    match host.auth.register(&account, args.text("password")?).await {
-        Ok(()) => Ok(json!({
-            "jid": account.as_str(),
-            "message": format!("User {} successfully registered", account.as_str()),
-        })),
-        Err(RegisterError::Exists) => {
-            Err(format!("the account {} exists already", account.as_str()))
-        }
-        Err(error) => Err(error.to_string()),
-    }
-}
-
-async fn count_users(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
-    let domain = prepare_domain(args.text("domain")?).map_err(|error| error.to_string())?;
-    let domain = &*domain;
-    let host = router
-        .host(domain)
-        .ok_or("this node does not serve that domain")?;
-    let count = host
-        .auth
-        .store()
-        .count(domain)
-        .await
-        .map_err(|error| error.to_string())?;
-    Ok(json!(count))
-}
-
-async fn check_user(router: &Arc<Router>, args: &Args<'_>) -> Result<Value, String> {
-    let account = BareJid::parse(args.text("user")?).map_err(|error| error.to_string())?;
-    let host = router
-        .host(account.domain())
-        .ok_or("this node does not serve that domain")?;
-    let exists = host
-        .auth
-        .exists(&account)
-        .await
-        .map_err(|error| error.to_string())?;
-    let message = if exists {
-        "User exists"
-    } else {
-        "User does not exist"
-    };
-    Ok(json!({ "exist": exists, "message": format!("{message}: {}", account.as_str()) }))
 }
 
 #[cfg(test)]

@@ -213,7 +213,10 @@ mod tests {
         let registration = |networks: &[(&str, bool)]| Registration {
             networks: networks
                 .iter()
-                .map(|(network, is_allowed)| (network.parse().unwrap(), *is_allowed))
+                .map(|(text, is_allowed)| {
+                    let network = Network::try_from((*text).to_owned());
+                    (network.unwrap(), *is_allowed)
+                })
                 .collect(),
             ..Registration::default()
         };

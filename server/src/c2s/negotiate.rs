@@ -68,7 +68,7 @@ enum Step {
 
 /// Takes a connection to a session. An error has been told to the client already, as far as it can be.
 pub async fn negotiate(conn: &mut Connection) -> Result<Box<Session>, End> {
-    let encrypted = conn.listener.tls_at_balancer;
+    let encrypted = conn.is_encrypted_below || conn.listener.tls_at_balancer;
     let mut negotiation = Negotiation {
         conn,
         host: None,
@@ -182,22 +182,20 @@ impl Negotiation<'_> {
 
     fn send_header(&mut self, header: &StreamHeader) {
         let router = self.conn.router.clone();
-        let from = self.speaker();
-        let mut out = Vec::with_capacity(256);
+        let from = self.speaker().to_owned();
         let id = secure_id();
         let to = header
             .from
             .as_deref()
             .and_then(|from| protocol::Jid::parse(from).ok());
         let to = to.as_ref().map(protocol::Jid::as_str);
-        ResponseHeader {
-            from,
+        let header = ResponseHeader {
+            from: &from,
             to,
             id: &id,
             lang: router.language(),
-        }
-        .write(&mut out);
-        self.conn.send(&out);
+        };
+        self.conn.send_header(&header);
         self.header_sent = true;
     }
 
@@ -387,7 +385,7 @@ impl Negotiation<'_> {
         let proceed = timeout_at(self.deadline, self.conn.flush_all()).await;
         proceed.map_err(|_| End::Lost)??;
         self.handshake(AcceptKind::StartTls).await?;
-        self.conn.reader.restart();
+        self.conn.intake.restart();
         Ok(Step::Restart)
     }
 
@@ -401,26 +399,25 @@ impl Negotiation<'_> {
 
     /// Tells the client why, as far as it can be told, and ends the stream.
     fn say_goodbye(&mut self, end: &End) {
-        let error = match end {
-            End::Lost => return,
-            End::Closed => None,
-            End::Error(error) | End::Ordered(error, _) => Some(error),
-        };
+        if matches!(end, End::Lost) {
+            return;
+        }
+        let error = end.error(self.conn.outlet.framing());
         let mut out = Vec::new();
         if !self.header_sent {
             if error.is_none() {
                 return;
             }
             let router = self.conn.router.clone();
-            let from = self.speaker();
+            let from = self.speaker().to_owned();
             let id = secure_id();
-            ResponseHeader {
-                from,
+            let header = ResponseHeader {
+                from: &from,
                 to: None,
                 id: &id,
                 lang: router.language(),
-            }
-            .write(&mut out);
+            };
+            self.conn.send_header(&header);
         }
         if let Some(error) = error {
             self.conn
@@ -429,9 +426,9 @@ impl Negotiation<'_> {
                 .reject(crate::metrics::Surface::Stream, error.condition);
             error.write(&mut out);
         }
-        out.extend_from_slice(protocol::stream::STREAM_END);
-        self.conn.send(&out);
-        self.conn.batch.flush();
+        let Connection { outlet, batch, .. } = &mut *self.conn;
+        outlet.push_end(&[&out], end.code(), &mut batch.settled);
+        batch.flush();
     }
 
     /// What this stream offers, and so accepts.

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::io::Write as _;
 
-use protocol::Stanza;
+use protocol::{Framing, Stanza};
 
 pub use crate::host::StreamManagement as Settings;
 use crate::receipts::Receipt;
@@ -247,13 +247,13 @@ impl Managed {
     }
 
     /// Appends what has to go along with the next bytes: an `<a/>` that is owed, a request.
-    pub fn append_nonzas(&mut self, out: &mut Vec<u8>, now_ms: u64) {
+    pub fn append_nonzas(&mut self, out: &mut Vec<u8>, framing: Framing, now_ms: u64) {
         if self.tellable() != self.told || self.is_answer_due(now_ms) {
-            self.append_answer(out);
+            framing.nonza(out, |out| self.append_answer(out));
         }
         let due = self.unasked >= self.settings.ack_freq.max(1) && self.outstanding() > 0;
         if self.settings.ack && due && self.asked_at_ms.is_none() {
-            self.append_request(out, now_ms);
+            framing.nonza(out, |out| self.append_request(out, now_ms));
         }
     }
 
@@ -272,9 +272,9 @@ impl Managed {
     }
 
     /// Appends everything unacknowledged, in order, for a resumed stream; it starts with no request outstanding.
-    pub fn resend(&mut self, out: &mut Vec<u8>) {
+    pub fn resend(&mut self, out: &mut Vec<u8>, framing: Framing) {
         for kept in &self.outbox {
-            out.extend_from_slice(kept.stanza.bytes());
+            framing.element(out, kept.stanza.bytes());
         }
         self.asked_at_ms = None;
         self.unasked = u32::try_from(self.outbox.len()).unwrap_or(u32::MAX);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use protocol::xml::{Limits, Stamp, StreamReader};
+use protocol::websocket::code;
+use protocol::xml::Stamp;
 use protocol::{
     BareJid, Element, Kind, Stanza, StanzaCondition, StanzaError, StanzaType, StreamCondition,
     StreamError, ns,
@@ -14,7 +15,7 @@ use tokio::sync::oneshot;
 
 use super::resume::{HandledCountTooHigh, Kept, KeptRow, Managed, Token};
 use super::shaper::Shaper;
-use super::{End, Incoming, ListenerSettings, Received};
+use super::{End, Incoming, Intake, ListenerSettings, Received};
 use crate::hooks::{
     Halt, MaySend, SessionClosed, SessionOpened, UserSendIq, UserSendMessage, UserSendPresence,
 };
@@ -36,7 +37,7 @@ pub struct Session {
     /// What was appended and not flushed.
     pub batch: Batch,
     /// The read half's memory: between two elements, next to nothing.
-    reader: StreamReader,
+    intake: Intake,
     lang: Option<Box<str>>,
     shaper: Option<Box<Shaper>>,
     /// Modules know of it, and have to be told of its end.
@@ -88,7 +89,7 @@ impl Session {
             host,
             router,
             batch,
-            reader: no_reader(),
+            intake: Intake::none(),
             lang,
             shaper: Shaper::new(listener),
             opened: false,
@@ -110,10 +111,10 @@ impl Session {
     /// Begins to serve a connection: `unparsed` was read behind the negotiation. Gives the session back if it goes on.
     pub async fn begin(
         mut self: Box<Self>,
-        reader: StreamReader,
-        unparsed: Vec<u8>,
+        intake: Intake,
+        mut unparsed: Vec<u8>,
     ) -> Option<Box<Self>> {
-        self.reader = reader;
+        self.intake = intake;
         if !self.opened {
             self.opened = true;
             self.open().await;
@@ -122,7 +123,7 @@ impl Session {
             return Some(self);
         }
         let received =
-            self.receive(|reader, _, stamp| super::frame_unparsed(reader, &unparsed, stamp));
+            self.receive(|intake, _, stamp| super::frame_unparsed(intake, &mut unparsed, stamp));
         drop(unparsed);
         match self.handle_quickly(received, None) {
             None => Some(self),
@@ -139,7 +140,7 @@ impl Session {
                 Some(outcome) => outcome,
             },
         };
-        self.reader = no_reader();
+        self.intake = Intake::none();
         Box::pin(self.leave(*outcome)).await;
         None
     }
@@ -147,17 +148,17 @@ impl Session {
     /// Reads by `read`, with what is stamped on each stanza of this session.
     fn receive(
         &mut self,
-        read: impl FnOnce(&mut StreamReader, &SessionRef, &Stamp<'_>) -> Received,
+        read: impl FnOnce(&mut Intake, &SessionRef, &Stamp<'_>) -> Received,
     ) -> Received {
         let Self {
             outlet,
             router,
-            reader,
+            intake,
             lang,
             ..
         } = self;
         with_stamp(router, outlet, lang.as_deref(), |stamp| {
-            read(reader, outlet, stamp)
+            read(intake, outlet, stamp)
         })
     }
 
@@ -174,6 +175,14 @@ impl Session {
                     self.may_be_claimed_again();
                 }
                 Event::Order(Order::HandOver(taker)) => return over(Outcome::HandedOver(taker)),
+                Event::Order(Order::Presence(ordered)) => {
+                    return Poll::Ready(Work::Wait(Box::new(Rest {
+                        slow: Some(Slow::Ordered(ordered)),
+                        items: VecDeque::new(),
+                        end: None,
+                        pause: None,
+                    })));
+                }
                 Event::Order(Order::Lost) | Event::Lost => return over(Outcome::Over(End::Lost)),
                 Event::Writable => {
                     if self.outlet.flush_blocked(&mut self.batch.settled).is_err() {
@@ -182,8 +191,8 @@ impl Session {
                     self.batch.flush();
                 }
                 Event::Readable => {
-                    let received = self.receive(|reader, outlet, stamp| {
-                        super::receive_items(outlet, reader, stamp)
+                    let received = self.receive(|intake, outlet, stamp| {
+                        super::receive_items(outlet, intake, stamp)
                     });
                     let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
                     if let Some(work) = self.handle_quickly(received, pause) {
@@ -328,6 +337,15 @@ impl Session {
             Incoming::Ack(h) => self.acknowledged(h),
             Incoming::Element(element) => self.nonza(&element),
             Incoming::Close => ControlFlow::Break(End::Closed),
+            Incoming::Ping(ping) => {
+                self.outlet.push_pong(&ping, &mut self.batch);
+                ControlFlow::Continue(None)
+            }
+            Incoming::HungUp => {
+                self.outlet.push_hang_up(&mut self.batch);
+                self.batch.flush();
+                ControlFlow::Break(End::Lost)
+            }
             Incoming::Header(_) => ControlFlow::Break(StreamCondition::BadFormat.into()),
         }
     }
@@ -377,6 +395,7 @@ impl Session {
         match slow {
             Slow::Routed(delivery) => self.route(delivery).await,
             Slow::Enable(element) => self.enable(&element),
+            Slow::Ordered(ordered) => self.ordered(*ordered).await,
             // Boxed, or every handler that waits would hold room for it.
             Slow::Stanza(delivery) => return Box::pin(self.stanza(delivery)).await,
         }
@@ -476,6 +495,15 @@ impl Session {
             ControlFlow::Continue(()) => self.batch.settle(token),
             ControlFlow::Break(halt) => self.halt(delivery, &halt),
         }
+    }
+
+    /// Sets the presence that somebody else wants the session to have.
+    async fn ordered(&mut self, (stanza, done): (Stanza, oneshot::Sender<()>)) {
+        let token = None;
+        Box::pin(self.presence(Delivery { stanza, token })).await;
+        self.batch.flush();
+        // Whoever asked may have gone.
+        let _gone = done.send(());
     }
 
     async fn iq(&mut self, delivery: Delivery) -> ControlFlow<End> {
@@ -716,6 +744,7 @@ impl Session {
                 Event::Order(Order::Close(error, reason)) => {
                     return Outcome::Over(End::Ordered(error, reason));
                 }
+                Event::Order(Order::Presence(ordered)) => Box::pin(self.ordered(*ordered)).await,
                 // A detached outlet yields orders only, and it cannot be lost once more.
                 Event::Order(Order::Lost) | Event::Lost | Event::Readable | Event::Writable => {}
             }
@@ -741,10 +770,9 @@ impl Session {
             StreamError::new(StreamCondition::Conflict)
                 .with_text("the session goes on elsewhere")
                 .write(&mut out);
-            out.extend_from_slice(protocol::stream::STREAM_END);
             let Self { outlet, batch, .. } = &mut *self;
             // Not one more reason to end the session if the old connection takes nothing.
-            outlet.push_last(&out, &mut batch.settled);
+            outlet.push_end(&[&out], code::NORMAL, &mut batch.settled);
             batch.flush();
         }
         taker.send(self).err()
@@ -813,7 +841,7 @@ impl Session {
 
     fn say_goodbye(&mut self, end: &End) {
         let mut out = Vec::new();
-        if let End::Error(error) | End::Ordered(error, _) = end {
+        if let Some(error) = end.error(self.outlet.framing()) {
             self.router
                 .metrics
                 .reject(crate::metrics::Surface::Stream, error.condition);
@@ -826,9 +854,8 @@ impl Session {
                 managed.append_answer(&mut answer);
             }
         });
-        answer.extend_from_slice(&out);
-        answer.extend_from_slice(protocol::stream::STREAM_END);
-        self.outlet.push_last(&answer, &mut self.batch.settled);
+        self.outlet
+            .push_end(&[&answer, &out], end.code(), &mut self.batch.settled);
         self.batch.flush();
     }
 
@@ -883,7 +910,7 @@ impl Drop for Session {
             host: self.host.clone(),
             router: self.router.clone(),
             batch: Batch::new(&self.router.ledger),
-            reader: no_reader(),
+            intake: Intake::none(),
             lang: None,
             shaper: None,
             opened: self.opened,
@@ -927,6 +954,8 @@ enum Slow {
     Routed(Delivery),
     /// `<enable/>`.
     Enable(Box<Element>),
+    /// See [`Order::Presence`].
+    Ordered(Box<(Stanza, oneshot::Sender<()>)>),
 }
 
 /// Who answers an IQ that is addressed to nobody, the own account or the domain; `None`: somebody else.
@@ -941,11 +970,6 @@ fn own_target(session: &Session, stanza: &Stanza) -> Option<Target> {
         && to.resource().is_none()
         && matches!(session.router.destination(to), Destination::Server(_));
     is_server.then_some(Target::Server)
-}
-
-/// Nothing is read.
-fn no_reader() -> StreamReader {
-    StreamReader::new(Limits::PRE_AUTH)
 }
 
 fn with_stamp<T>(
@@ -995,7 +1019,7 @@ fn reason(end: &End) -> &'static str {
     match end {
         End::Closed => "closed",
         End::Lost => "lost",
-        End::Error(_) => "error",
+        End::Error(_) | End::Frame(_) => "error",
         End::Ordered(_, reason) => reason,
     }
 }

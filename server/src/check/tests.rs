@@ -195,4 +195,8 @@ fn needs_follow_the_limits_that_somebody_chose() {
         CONNECTIONS_EXPECTED
     );
     assert_eq!(needs("").connections, 0);
+    let http = "[[listen.http]]\nport = 9091\ntransport.max_connections = 70_000\n\
+                [[listen.http.handlers.mongoose_prometheus_handler]]\nhost = '_'\npath = '/metrics'\n";
+    let found = needs(http);
+    assert_eq!((found.connections, found.ports), (70_000, vec![9091]));
 }

@@ -87,11 +87,8 @@ async fn serve(accepted: Accepted, router: Arc<Router>) {
         address = address => address,
     };
     let Some(peer) = address else { return };
-    let socket = Socket::from_accepted(stream).and_then(|socket| {
-        socket.keep_alive()?;
-        Ok(socket)
-    });
-    let socket = match socket {
+    let socket = transport::socket::keep_alive(&stream);
+    let socket = match socket.and_then(|()| Socket::from_accepted(stream)) {
         Ok(socket) => socket,
         Err(error) => return tracing::debug!(%error, "socket could not be set up"),
     };
@@ -100,7 +97,7 @@ async fn serve(accepted: Accepted, router: Arc<Router>) {
     match negotiate(&mut conn, component).await {
         Ok(session) => {
             let unparsed = conn.take_unparsed();
-            Box::pin(session.run(conn.into_reader(), unparsed)).await;
+            Box::pin(session.run(conn.into_intake(), unparsed)).await;
         }
         Err(end) => {
             tracing::debug!(?end, "connection ended before it was a component");

@@ -2,9 +2,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::stream::{STREAM_END, StreamHeader, secure_id, write_component_header};
+use protocol::stream::{StreamHeader, secure_id, write_component_header};
 use protocol::xml::Limits;
-use protocol::{Element, StreamCondition, StreamError, component, ns};
+use protocol::{Element, Framing, StreamCondition, StreamError, component, ns};
 use tokio::time::{Instant, timeout_at};
 use transport::AcceptKind;
 
@@ -142,7 +142,7 @@ impl Negotiation<'_> {
             Err(Refused::TooMany) => return Err(StreamCondition::ResourceConstraint.into()),
         }
         outlet.admit(super::OUTLET_BYTES_MAX);
-        conn.reader.set_limits(Limits {
+        conn.intake.set_limits(Limits {
             element_bytes_max: conn.listener.stanza_bytes_max,
             ..Limits::AUTHENTICATED
         });
@@ -158,11 +158,10 @@ impl Negotiation<'_> {
 
     /// Tells the other side why, as far as it can be told, and ends the stream.
     fn say_goodbye(&mut self, end: &End) {
-        let error = match end {
-            End::Lost => return,
-            End::Closed => None,
-            End::Error(error) | End::Ordered(error, _) => Some(error),
-        };
+        if matches!(end, End::Lost) {
+            return;
+        }
+        let error = end.error(Framing::Stream);
         if !self.header_sent {
             if error.is_none() {
                 return;
@@ -175,9 +174,9 @@ impl Negotiation<'_> {
             metrics.reject(Surface::Component, error.condition);
             error.write(&mut out);
         }
-        out.extend_from_slice(STREAM_END);
-        self.conn.send(&out);
-        self.conn.batch.flush();
+        let Connection { outlet, batch, .. } = &mut *self.conn;
+        outlet.push_end(&[&out], end.code(), &mut batch.settled);
+        batch.flush();
     }
 }
 

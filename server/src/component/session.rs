@@ -3,7 +3,7 @@ use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::xml::{Frame, Stamp, StreamReader};
+use protocol::xml::{Frame, Stamp};
 use protocol::{Element, Jid, Stanza, StanzaCondition, StanzaError, StreamCondition, ns};
 use tracing::info;
 
@@ -11,7 +11,8 @@ use super::{ComponentRef, Found};
 use crate::c2s::resume::{Kept, KeptRow};
 use crate::c2s::shaper::Shaper;
 use crate::c2s::{
-    End, Incoming, ListenerSettings, Received, close_gently, frame_with, give_back, receive_with,
+    End, Incoming, Intake, ListenerSettings, Received, close_gently, frame_with, give_back,
+    receive_with,
 };
 use crate::ledger::Origin;
 use crate::metrics::Surface;
@@ -50,24 +51,24 @@ impl ComponentSession {
     }
 
     /// Serves it to its end. `unparsed` was read behind the negotiation.
-    pub(super) async fn run(mut self, mut reader: StreamReader, unparsed: Vec<u8>) {
-        let received = frame_with(&mut reader, &unparsed, |frame| self.copy_out(frame));
+    pub(super) async fn run(mut self, mut intake: Intake, mut unparsed: Vec<u8>) {
+        let received = frame_with(&mut intake, &mut unparsed, |frame| self.copy_out(frame));
         drop(unparsed);
         let end = match self.handle(received).await {
             Some(end) => end,
-            None => self.serve(&mut reader).await,
+            None => self.serve(&mut intake).await,
         };
-        drop(reader);
+        drop(intake);
         self.finish(&end).await;
     }
 
-    async fn serve(&mut self, reader: &mut StreamReader) -> End {
+    async fn serve(&mut self, intake: &mut Intake) -> End {
         let outlet = self.component.outlet.clone();
         loop {
             match poll_fn(|cx| outlet.poll_event(cx)).await {
                 Event::Order(Order::Close(error, reason)) => return End::Ordered(error, reason),
                 Event::Order(Order::Lost) | Event::Lost => return End::Lost,
-                Event::Order(Order::HandOver(_)) => {}
+                Event::Order(Order::HandOver(_) | Order::Presence(_)) => {}
                 Event::Writable => {
                     if outlet.flush_blocked(&mut self.batch.settled).is_err() {
                         return End::Lost;
@@ -75,7 +76,7 @@ impl ComponentSession {
                     self.batch.flush();
                 }
                 Event::Readable => {
-                    let received = receive_with(&outlet, reader, |frame| self.copy_out(frame));
+                    let received = receive_with(&outlet, intake, |frame| self.copy_out(frame));
                     let pause = self.shaper.as_mut().and_then(|s| s.spend(received.bytes));
                     if let Some(end) = self.handle(received).await {
                         return end;
@@ -156,7 +157,7 @@ impl ComponentSession {
                 Incoming::Element(element) => nonza(&element),
                 Incoming::Close => End::Closed,
                 Incoming::Header(_) => StreamCondition::BadFormat.into(),
-                Incoming::AckRequest | Incoming::Ack(_) => {
+                Incoming::AckRequest | Incoming::Ack(_) | Incoming::Ping(_) | Incoming::HungUp => {
                     StreamCondition::UnsupportedStanzaType.into()
                 }
             };
@@ -259,14 +260,13 @@ impl ComponentSession {
 
     fn say_goodbye(&mut self, end: &End) {
         let mut out = Vec::new();
-        if let End::Error(error) | End::Ordered(error, _) = end {
+        if let Some(error) = end.error(self.component.outlet.framing()) {
             let metrics = &self.router.metrics;
             metrics.reject(Surface::Component, error.condition);
             error.write(&mut out);
         }
-        out.extend_from_slice(protocol::stream::STREAM_END);
         let outlet = &self.component.outlet;
-        outlet.push_last(&out, &mut self.batch.settled);
+        outlet.push_end(&[&out], end.code(), &mut self.batch.settled);
         self.batch.flush();
     }
 }
@@ -293,7 +293,7 @@ fn reason(end: &End) -> &'static str {
     match end {
         End::Closed => "closed",
         End::Lost => "lost",
-        End::Error(_) => "error",
+        End::Error(_) | End::Frame(_) => "error",
         End::Ordered(_, reason) => reason,
     }
 }

@@ -134,8 +134,34 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         ],
     ),
     Entry::not_yet(
-        "listen.http.handlers",
-        &["mongoose_websocket_handler", "mongoose_graphql_handler"],
+        "listen.http.handlers.mongoose_graphql_handler",
+        &["sse_idle_timeout"],
+    ),
+    Entry::values_not_yet(
+        "listen.http.handlers.mongoose_graphql_handler.schema_endpoint",
+        &["domain_admin", "user"],
+    ),
+    Entry::values_not_yet(
+        "listen.http.handlers.mongoose_graphql_handler.allowed_categories",
+        &[
+            "domain",
+            "muc",
+            "muc_light",
+            "vcard",
+            "metric",
+            "gdpr",
+            "inbox",
+            "http_upload",
+            "token",
+            "cets",
+            "broadcast",
+            "blocklist",
+        ],
+    ),
+    Entry::values_removed(
+        "listen.http.handlers.mongoose_graphql_handler.allowed_categories",
+        &["mnesia"],
+        "there is no Mnesia here",
     ),
     Entry::moved(
         "listen.http.handlers",
@@ -145,7 +171,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::moved(
         "listen.http.handlers",
         &["mod_websockets"],
-        "`mongoose_websocket_handler`, which is not supported yet",
+        "`mongoose_websocket_handler`",
     ),
     Entry::removed(
         "listen.http.handlers",
@@ -167,7 +193,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "cowboy_swagger_redirect_handler",
             "cowboy_swagger_json_handler",
         ],
-        "`mongoose_graphql_handler` takes its place, which is not supported yet",
+        "`mongoose_graphql_handler` takes its place",
     ),
     // [auth]
     Entry::not_yet(
@@ -246,21 +272,19 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::removed("outgoing_pools", &["riak"], "use `rdbms`"),
     Entry::not_yet(
-        "outgoing_pools.rdbms.default",
-        &["strategy", "max_worker_queue_len"],
-    ),
-    Entry::not_yet(
-        "outgoing_pools.rdbms.default.connection",
+        "outgoing_pools.rdbms.default.connection.tls",
         &[
-            "host",
-            "port",
-            "username",
             "password",
-            "keepalive_interval",
-            "query_timeout",
-            "max_start_interval",
-            "tls",
+            "ciphers",
+            "versions",
+            "disconnect_on_failure",
+            "crl_files",
+            "server_name_indication",
         ],
+    ),
+    Entry::values_not_yet(
+        "outgoing_pools.rdbms.default.connection.tls.verify_mode",
+        &["selfsigned_peer"],
     ),
     Entry::removed(
         "outgoing_pools.rdbms.default.connection",
@@ -269,7 +293,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     ),
     Entry::values_not_yet(
         "outgoing_pools.rdbms.default.connection.driver",
-        &["pgsql", "mysql", "cockroachdb"],
+        &["cockroachdb"],
     ),
     Entry::values_removed(
         "outgoing_pools.rdbms.default.connection.driver",
@@ -385,13 +409,13 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "mod_muc_commands",
             "mod_muc_light_commands",
         ],
-        "`mongoose_graphql_handler` takes its place, which is not supported yet",
+        "`mongoose_graphql_handler` takes its place",
     ),
     Entry::moved("modules", &["mod_bosh"], "`[services.service_bosh]`"),
     Entry::moved(
         "modules",
         &["mod_websockets"],
-        "`[[listen.http.handlers.mongoose_websocket_handler]]`, which is not supported yet",
+        "`[[listen.http.handlers.mongoose_websocket_handler]]`",
     ),
     Entry::moved(
         "modules",

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use daemon::config::{Entry, Millis, OrInfinity, markdown, undocumented};
 
 use crate::auth::config::Mechanism;
+use crate::storage::Place;
+use crate::storage::server::Trust;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -243,6 +245,20 @@ fn every_option_in_the_catalogue_is_answered_by_name() {
 
 /// A document with this line, in which arrays of tables are written as such.
 fn document(line: &str) -> String {
+    const GRAPHQL: &str = "listen.http.handlers.mongoose_graphql_handler";
+    if let Some(rest) = line
+        .strip_prefix(GRAPHQL)
+        .and_then(|rest| rest.strip_prefix('.'))
+    {
+        let endpoint = match rest.starts_with("schema_endpoint") {
+            true => "",
+            false => "schema_endpoint = 'admin'",
+        };
+        return format!(
+            "{GENERAL}[[listen.http]]\nport = 0\nip_address = '127.0.0.1'\n\
+             [[{GRAPHQL}]]\nhost = '_'\n{endpoint}\n{rest}\n"
+        );
+    }
     for (array, required) in [
         ("listen.c2s", "port = 0"),
         ("listen.http", "port = 0"),
@@ -402,6 +418,40 @@ c2s = []
 }
 
 #[test]
+fn websocket_handlers_are_checked() {
+    check(
+        &format!(
+            "{GENERAL}
+[[listen.http]]
+port = 5280
+[[listen.http.handlers.mongoose_websocket_handler]]
+host = '_'
+path = '/ws-xmpp'
+[[listen.http]]
+port = 5281
+ip_address = '127.0.0.1'
+[[listen.http.handlers.mongoose_websocket_handler]]
+host = '_'
+path = '/ws-xmpp'
+timeout = 10
+ping_rate = 999
+shaper = 'none at all'
+access = 'c3s'
+allowed_auth_methods = []
+"
+        ),
+        &[
+            "3:1: clients would send passwords and messages without encryption",
+            "14:11: less than a second is too little",
+            "15:13: less than a second is too little",
+            "16:10: there is no `[shaper.none at all]`",
+            "17:10: there is no rule `c3s` in `[access]`: nobody could log in",
+            "18:24: no method is allowed: nobody could log in on this port",
+        ],
+    );
+}
+
+#[test]
 fn two_listeners_do_not_share_a_port() {
     let text = format!(
         "{GENERAL}[[listen.c2s]]\nport = 5222\nip_address = '127.0.0.1'\n\
@@ -492,6 +542,41 @@ fn host_types_are_checked() {
     // The real domains are not known here, so nothing is said of those that refer to them.
     let text = "general.hosts = 'a.example'\n[[host_config]]\nhost = 'b.example'\n";
     check(text, &["1:17: `hosts`: a string, expected an array"]);
+}
+
+#[test]
+fn bosh_is_checked() {
+    let bosh = |options: &str| format!("{GENERAL}[services.service_bosh]\n{options}\n");
+    check(
+        &bosh("backend = 'mnesia'\ninactivity = 'infinity'\nmax_wait = 'infinity'\nmax_pause = 0"),
+        &[],
+    );
+    check(&bosh("host_types = ['a.example']"), &[]);
+    check(
+        &bosh(
+            "backend = 'cets'\ninactivity = 0\nmax_wait = 0\nmax_pause = 100_000\nhost_types = []",
+        ),
+        &[
+            "3:11: `backend`: \"cets\" is not supported yet",
+            "4:14: sessions would end between any two requests",
+            "5:12: no request would be held: clients would have to poll",
+            "6:13: `max_pause`: 100000 is not between 0 and 86400 s",
+            "7:14: no host type may be used over BOSH",
+        ],
+    );
+    check(
+        &bosh("host_types = ['a.example', 'c.example']"),
+        &["3:28: \"c.example\" is not one of `general.hosts`"],
+    );
+    // A handler needs no section.
+    let handler = format!(
+        "{GENERAL}[[listen.http]]\nport = 1\n\
+         handlers.mongoose_bosh_handler = [{{ host = '_', path = '/http-bind' }}]\n"
+    );
+    check(&handler, &[]);
+    let settings = crate::bosh::Settings::new(&Default::default(), 1);
+    assert_eq!(settings.inactivity_secs, Some(30));
+    assert_eq!((settings.wait_max_secs, settings.pause_max_secs), (60, 120));
 }
 
 #[test]
@@ -640,15 +725,67 @@ fn the_database_is_chosen() {
         (10, Millis(60_000))
     );
     check(
-        &pool("{ driver = 'pgsql', database = 'x', host = 'db' }"),
-        &[
-            "3:25: `driver`: \"pgsql\" is not supported yet",
-            "3:50: `host` is not supported yet",
-        ],
+        &pool("{ driver = 'cockroachdb', database = 'x', host = 'db' }"),
+        &["3:25: `driver`: \"cockroachdb\" is not supported yet"],
+    );
+    check(
+        &pool("{ driver = 'sqlite', database = 'x', host = 'db' }"),
+        &["3:58: `host` is for servers: SQLite is in the process"],
     );
     check(
         &pool("{ driver = 'sqlite' }"),
         &["3:14: `database` is missing in `[outgoing_pools.rdbms.default.connection]`"],
+    );
+}
+
+#[test]
+fn a_database_server_is_chosen() {
+    let pool = |connection: &str| {
+        format!(
+            "{GENERAL}[outgoing_pools.rdbms.default]\nconnection = {{ database = 'm', {connection} }}\n"
+        )
+    };
+    let place = |connection: &str| {
+        let config = Config::parse(&pool(connection), "f").unwrap();
+        match config.database().options().unwrap().place {
+            Place::Server(server) => *server,
+            other => panic!("{other}"),
+        }
+    };
+    let pgsql = place("driver = 'pgsql', host = 'db', username = 'u', password = 'secret'");
+    assert_eq!(pgsql.to_string(), "pgsql://u@db:5432/m");
+    assert_eq!(
+        (pgsql.query_timeout, pgsql.tls),
+        (Duration::from_secs(5), None)
+    );
+    assert_eq!(pgsql.max_start_interval, Duration::from_secs(30));
+    let mysql = place(
+        "driver = 'mysql', host = 'db', port = 3307, username = 'u', password = 'p', query_timeout = 700, \
+         keepalive_interval = 60, tls = { verify_mode = 'none', required = false }",
+    );
+    assert_eq!(mysql.to_string(), "mysql://u@db:3307/m");
+    assert_eq!(mysql.keepalive_interval, Some(Duration::from_secs(60)));
+    assert_eq!(mysql.tls.unwrap().trust, Trust::IfOffered);
+    let tls = "driver = 'pgsql', host = 'db', username = 'u', password = 'p', tls = { }";
+    assert_eq!(place(tls).tls.unwrap().trust, Trust::Verified);
+    check(
+        &pool("driver = 'pgsql'"),
+        &[
+            "3:14: `host` is missing in `[outgoing_pools.rdbms.default.connection]`",
+            "3:14: `password` is missing in `[outgoing_pools.rdbms.default.connection]`",
+            "3:14: `username` is missing in `[outgoing_pools.rdbms.default.connection]`",
+        ],
+    );
+    check(
+        &pool("driver = 'pgsql', host = 'h', username = 'u', password = 'p', tls.required = false"),
+        &[
+            "3:109: without encryption no certificate is checked: `required = false` needs \
+           `verify_mode = \"none\"`",
+        ],
+    );
+    check(
+        &pool("driver = 'mysql', host = 'h', username = 'u', password = 'p', tls.ciphers = ''"),
+        &["3:98: `ciphers` is not supported yet"],
     );
 }
 
@@ -758,4 +895,57 @@ fn what_a_broken_file_seems_to_lack_is_not_told() {
         .to_string();
     assert!(findings.contains("unclosed table"), "{findings}");
     assert!(!findings.contains("hosts"), "{findings}");
+}
+
+/// Security cases G07 and K04: whoever may use the admin API may do everything.
+#[test]
+fn k04_the_admin_api_is_not_open_to_everybody() {
+    let findings = |address: &str, more: &str, tls: &str, handler: &str| {
+        let text = format!(
+            "[general]\nhosts = ['a.example']\n{more}\n\
+             [[listen.http]]\nport = 0\nip_address = '{address}'\n{tls}\n\
+             [[listen.http.handlers.mongoose_graphql_handler]]\nhost = '_'\nschema_endpoint = 'admin'\n{handler}\n"
+        );
+        messages(&text)
+    };
+    let login = "username = 'admin'\npassword = 'well chosen'";
+    let none: [String; 0] = [];
+    assert_eq!(findings("127.0.0.1", "", "", ""), none);
+    assert_eq!(findings("127.0.0.1", "", "", login), none);
+    assert_eq!(findings("0.0.0.0", "", "tls = {}", login), none);
+    let known = "i_know_unsafe = ['graphql_without_tls']";
+    assert_eq!(findings("0.0.0.0", known, "", login), none);
+    let check = |found: Vec<String>, expected: &str| {
+        assert!(
+            found.len() == 1 && found[0].contains(expected),
+            "{expected}: {found:?}"
+        );
+    };
+    check(
+        findings("0.0.0.0", known, "tls = {}", ""),
+        "would be an administrator",
+    );
+    check(
+        findings("0.0.0.0", "", "", login),
+        "sent without encryption",
+    );
+    let local = |handler: &str| findings("127.0.0.1", "", "", handler);
+    check(local("username = 'admin'"), "`username` without `password`");
+    check(local("password = 'x'"), "`password` without `username`");
+    check(local("username = 'a:b'\npassword = 'x'"), "no colon");
+    check(local("username = 'a'\npassword = ''"), "is empty");
+    check(
+        local("username = 'a'\npassword = 'x'\npassword_file = 'y'"),
+        "given twice",
+    );
+    check(local("allowed_categories = []"), "no category is left");
+    check(
+        local("allowed_categories = ['account', 'account']"),
+        "stands twice",
+    );
+    check(
+        local("allowed_categories = ['muc']"),
+        "is not supported yet",
+    );
+    check(local("path = 'x'"), "is no path");
 }

@@ -83,6 +83,9 @@ pub enum Unsafe {
     ComponentWithoutTls,
     /// The authentication method `dummy` on a node that others can reach: it lets everyone in as anyone.
     DummyAuth,
+    /// `mongoose_graphql_handler` on a port without `tls` that others can reach: the administrator's password can be
+    /// read on the way.
+    GraphqlWithoutTls,
 }
 
 impl Default for General {

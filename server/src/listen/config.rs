@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use daemon::config::{Bytes, Check, Checks, Millis, OrInfinity};
+use daemon::{Secret, SecretError};
 use protocol::jid::prepare_domain;
 use protocol::proxy::Network;
 use schemars::JsonSchema;
@@ -210,6 +211,17 @@ pub struct HttpListener {
     /// What is below HTTP.
     #[serde(default)]
     pub transport: HttpTransport,
+    /// Each connection begins with a header that tells the client's address (the PROXY protocol, version 1 or 2), as
+    /// a balancer sends it. A connection without one is closed. Ours.
+    #[serde(default)]
+    pub proxy_protocol: bool,
+    /// The networks that may send such a header, as in `["10.0.0.0/8"]`; connections from elsewhere are closed. By
+    /// default this machine alone. Ours.
+    #[serde(default)]
+    pub proxy_protocol_networks: Option<Vec<String>>,
+    /// A balancer in front ends TLS, so that what comes here without it counts as encrypted. Ours.
+    #[serde(default)]
+    pub tls_at_balancer: bool,
     /// Encryption from the first byte (HTTPS); absent means none.
     #[serde(default)]
     pub tls: Option<HttpTls>,
@@ -311,8 +323,247 @@ impl Default for HttpTransport {
 pub struct HttpHandlers {
     /// BOSH (XEP-0124), for clients in browsers and behind proxies. `[services.service_bosh]` has its options.
     pub mongoose_bosh_handler: Vec<BoshHandler>,
+    /// Clients over WebSocket (RFC 7395). A port that has them tells of them at `/.well-known/host-meta` and
+    /// `/.well-known/host-meta.json` (XEP-0156).
+    pub mongoose_websocket_handler: Vec<WebSocketHandler>,
     /// Metrics for Prometheus; for every host beside them `/healthz` and `/readyz`.
     pub mongoose_prometheus_handler: Vec<PrometheusHandler>,
+    /// The admin API: MongooseIM's GraphQL schema.
+    pub mongoose_graphql_handler: Vec<GraphqlHandler>,
+}
+
+/// Where the admin API is, and who may use it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GraphqlHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path.
+    #[serde(default = "GraphqlHandler::default_path")]
+    pub path: String,
+    /// Which schema.
+    pub schema_endpoint: SchemaEndpoint,
+    /// Whom an administrator says to be (HTTP Basic). Without `username` and `password` everybody who reaches the port
+    /// is an administrator, so it has to listen on loopback.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The password that goes with `username`.
+    #[serde(default)]
+    pub password: Option<Secret>,
+    /// A file with the password, and nothing else. Ours.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// The categories of commands that may be used here; by default all.
+    #[serde(default)]
+    pub allowed_categories: Option<Vec<Category>>,
+}
+
+/// A schema of GraphQL.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SchemaEndpoint {
+    /// For administrators of the node.
+    Admin,
+}
+
+/// A category of the admin schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(missing_docs, reason = "the schema says it")]
+pub enum Category {
+    #[serde(rename = "checkAuth")]
+    CheckAuth,
+    #[serde(rename = "account")]
+    Account,
+    #[serde(rename = "last")]
+    Last,
+    #[serde(rename = "session")]
+    Session,
+    #[serde(rename = "stanza")]
+    Stanza,
+    #[serde(rename = "roster")]
+    Roster,
+    #[serde(rename = "private")]
+    Private,
+    #[serde(rename = "stat")]
+    Stat,
+    #[serde(rename = "server")]
+    Server,
+    #[serde(rename = "offline")]
+    Offline,
+}
+
+impl Category {
+    /// Its name in the schema.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CheckAuth => "checkAuth",
+            Self::Account => "account",
+            Self::Last => "last",
+            Self::Session => "session",
+            Self::Stanza => "stanza",
+            Self::Roster => "roster",
+            Self::Private => "private",
+            Self::Stat => "stat",
+            Self::Server => "server",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+impl GraphqlHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
+
+    /// MongooseIM's.
+    fn default_path() -> String {
+        "/api/graphql".into()
+    }
+
+    /// Name and password; `None` if none are asked for.
+    ///
+    /// # Errors
+    /// The file of the password cannot be used.
+    pub fn credentials(&self) -> Result<Option<(String, Secret)>, SecretError> {
+        let password = Secret::resolve(self.password.as_ref(), self.password_file.as_deref())?;
+        Ok(self.username.clone().zip(password))
+    }
+}
+
+/// The password of MongooseIM's template, which everybody knows.
+const PASSWORD_OF_TEMPLATE: &str = "secret";
+
+impl Check for GraphqlHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        self.place().check(checks);
+        let has_password = self.password.is_some() || self.password_file.is_some();
+        match &self.username {
+            Some(_) if !has_password && checks.is_sound("password") => {
+                let message = "`username` without `password`";
+                checks.finding("username", message, "add `password`, or `password_file`");
+            }
+            None if has_password && checks.is_sound("username") => {
+                checks.finding("password", "`password` without `username`", "");
+            }
+            Some(username) if username.is_empty() || username.contains(':') => {
+                let message = "a name is not empty and has no colon";
+                checks.finding("username", message, "");
+            }
+            _ => {}
+        }
+        if let (Some(_), Some(path)) = (&self.password, &self.password_file) {
+            let message = format!(
+                "the password is given twice: here and in {}",
+                path.display()
+            );
+            checks.finding("password", message, "");
+        }
+        if let Some(path) = &self.password_file {
+            checks.file("password_file", path);
+        }
+        match self.password.as_ref().map(Secret::reveal) {
+            Some("") => checks.finding("password", "the password is empty", ""),
+            Some(PASSWORD_OF_TEMPLATE) => {
+                let message = "the password is the one of MongooseIM's template";
+                checks.warning("password", message, "everybody knows it: take another");
+            }
+            _ => {}
+        }
+        let Some(categories) = &self.allowed_categories else {
+            return;
+        };
+        if categories.is_empty() {
+            let message = "no category is left";
+            checks.finding(
+                "allowed_categories",
+                message,
+                "take the line out for all of them",
+            );
+        }
+        for (index, category) in categories.iter().enumerate() {
+            if categories[..index].contains(category) {
+                let path = format!("allowed_categories[{index}]");
+                checks.finding(&path, "this category stands twice", "");
+            }
+        }
+    }
+}
+
+/// Clients over WebSocket.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct WebSocketHandler {
+    /// The host that is asked for; `_` is any.
+    pub host: String,
+    /// The path, usually `/ws-xmpp`.
+    pub path: String,
+    /// How long a client may be silent, control frames included; then its connection counts as lost. `"infinity"` is
+    /// what holds for all clients: it is asked for a sign of life after five minutes. Looked at every five seconds.
+    #[serde(default = "WebSocketHandler::default_timeout")]
+    pub timeout: OrInfinity<Millis>,
+    /// After how long a silence a client is sent a ping, a control frame that browsers answer by themselves; by
+    /// default after five minutes. Looked at every five seconds.
+    #[serde(default)]
+    pub ping_rate: Option<Millis>,
+    /// The greatest stanza that a client may send. A greater one is answered with `not-allowed`; one of more than twice
+    /// that size ends the stream with `policy-violation`.
+    #[serde(default = "C2sListener::default_max_stanza_size")]
+    #[schemars(range(min = 10_000, max = 262_144))]
+    pub max_stanza_size: Bytes,
+    /// How long a client may stay in one state before it has a session; `"infinity"` is a minute.
+    #[serde(default = "C2sListener::default_state_timeout")]
+    pub state_timeout: OrInfinity<Millis>,
+    /// Offers the session request of RFC 3921 that old clients insist on.
+    #[serde(default = "default_true")]
+    pub backwards_compatible_session: bool,
+    /// The shaper that slows clients down, by its name in `[shaper]`, or `none`. Ours.
+    #[serde(default = "C2sListener::default_shaper")]
+    pub shaper: String,
+    /// The access rule that says who may have a session. Ours.
+    #[serde(default = "C2sListener::default_access")]
+    pub access: String,
+    /// The authentication methods that may be used here; by default all of the host type. Ours.
+    #[serde(default)]
+    pub allowed_auth_methods: Option<Vec<Method>>,
+}
+
+impl WebSocketHandler {
+    /// A handler with the defaults, for any host.
+    pub fn new(path: &str) -> Self {
+        Self {
+            host: ANY_HOST.into(),
+            path: path.into(),
+            timeout: Self::default_timeout(),
+            ping_rate: None,
+            max_stanza_size: C2sListener::default_max_stanza_size(),
+            state_timeout: C2sListener::default_state_timeout(),
+            backwards_compatible_session: true,
+            shaper: C2sListener::default_shaper(),
+            access: C2sListener::default_access(),
+            allowed_auth_methods: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
+
+    /// How long a client may stay in one state, at most [`STATE_TIMEOUT_MAX`].
+    pub fn state_timeout(&self) -> Duration {
+        state_timeout(self.state_timeout)
+    }
+
+    /// The name of the shaper; `None` for `none`.
+    pub fn shaper(&self) -> Option<&str> {
+        Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
+    }
+
+    /// MongooseIM's manual says so; its code has a minute, in which a quiet client that sends no pings is cut.
+    fn default_timeout() -> OrInfinity<Millis> {
+        OrInfinity::Infinity
+    }
 }
 
 /// Where BOSH is.
@@ -333,6 +584,20 @@ pub struct PrometheusHandler {
     pub host: String,
     /// The path, usually `/metrics`.
     pub path: String,
+}
+
+impl BoshHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
+}
+
+impl PrometheusHandler {
+    /// Where it is.
+    pub fn place(&self) -> Place<'_> {
+        Place::new(&self.host, &self.path)
+    }
 }
 
 /// Where a handler is, as the options of every handler have it.
@@ -389,17 +654,25 @@ const ANY_HOST: &str = "_";
 impl HttpHandlers {
     /// Where each handler is, with its path in the configuration.
     fn places(&self) -> Vec<(String, Place<'_>)> {
-        let bosh = self.mongoose_bosh_handler.iter().enumerate();
-        let bosh = bosh.map(|(index, of)| {
-            let place = Place::new(&of.host, &of.path);
-            (format!("mongoose_bosh_handler[{index}]"), place)
-        });
-        let prometheus = self.mongoose_prometheus_handler.iter().enumerate();
-        let prometheus = prometheus.map(|(index, of)| {
-            let place = Place::new(&of.host, &of.path);
-            (format!("mongoose_prometheus_handler[{index}]"), place)
-        });
-        bosh.chain(prometheus).collect()
+        let bosh = self.mongoose_bosh_handler.iter();
+        let bosh = bosh.map(BoshHandler::place).enumerate();
+        let bosh = bosh.map(|(index, place)| ("mongoose_bosh_handler", index, place));
+        let websocket = self.mongoose_websocket_handler.iter();
+        let websocket = websocket.map(WebSocketHandler::place).enumerate();
+        let websocket =
+            websocket.map(|(index, place)| ("mongoose_websocket_handler", index, place));
+        let prometheus = self.mongoose_prometheus_handler.iter();
+        let prometheus = prometheus.map(PrometheusHandler::place).enumerate();
+        let prometheus =
+            prometheus.map(|(index, place)| ("mongoose_prometheus_handler", index, place));
+        let graphql = self.mongoose_graphql_handler.iter();
+        let graphql = graphql.map(GraphqlHandler::place).enumerate();
+        let graphql = graphql.map(|(index, place)| ("mongoose_graphql_handler", index, place));
+        bosh.chain(websocket)
+            .chain(prometheus)
+            .chain(graphql)
+            .map(|(name, index, place)| (format!("{name}[{index}]"), place))
+            .collect()
     }
 }
 
@@ -439,8 +712,7 @@ impl C2sListener {
 
     /// How long a client may stay in one state, at most [`STATE_TIMEOUT_MAX`].
     pub fn state_timeout(&self) -> Duration {
-        let timeout = self.state_timeout.finite().map(Millis::duration);
-        timeout.map_or(STATE_TIMEOUT_MAX, |timeout| timeout.min(STATE_TIMEOUT_MAX))
+        state_timeout(self.state_timeout)
     }
 
     /// The name of the shaper; `None` for `none`.
@@ -491,6 +763,11 @@ impl C2sListener {
     }
 }
 
+fn state_timeout(option: OrInfinity<Millis>) -> Duration {
+    let timeout = option.finite().map(Millis::duration);
+    timeout.map_or(STATE_TIMEOUT_MAX, |timeout| timeout.min(STATE_TIMEOUT_MAX))
+}
+
 /// The name that means no shaper.
 const NO_SHAPER: &str = "none";
 
@@ -504,6 +781,9 @@ impl HttpListener {
             proto: Proto::Tcp,
             hibernate_after: default_hibernate_after(),
             transport: HttpTransport::default(),
+            proxy_protocol: false,
+            proxy_protocol_networks: None,
+            tls_at_balancer: false,
             tls: None,
             handlers: HttpHandlers::default(),
         }
@@ -512,6 +792,11 @@ impl HttpListener {
     /// Where to listen.
     pub fn address(&self) -> SocketAddr {
         address(self.ip_address, self.ip_version, self.port)
+    }
+
+    /// Whether only this machine can reach it.
+    pub fn is_local(&self) -> bool {
+        self.address().ip().is_loopback()
     }
 }
 
@@ -580,14 +865,7 @@ impl Check for C2sListener {
         if let Some(tls) = &self.tls {
             checks.part("tls", tls);
         }
-        if self
-            .allowed_auth_methods
-            .as_ref()
-            .is_some_and(Vec::is_empty)
-        {
-            let message = "no method is allowed: nobody could log in on this port";
-            checks.finding("allowed_auth_methods", message, "");
-        }
+        check_methods(self.allowed_auth_methods.as_deref(), checks);
         if self.max_connections == OrInfinity::Value(0) {
             let message = "no connection is allowed on this port";
             checks.finding("max_connections", message, "");
@@ -642,6 +920,12 @@ impl Check for HttpListener {
         if let Some(tls) = &self.tls {
             checks.part("tls", tls);
         }
+        let networks = self.proxy_protocol_networks.as_deref();
+        check_proxy_protocol(self.proxy_protocol, networks, self.is_local(), checks);
+        if self.tls_at_balancer && self.tls.is_some() {
+            let message = "TLS ends either at the balancer or here: `tls` is there too";
+            checks.finding("tls_at_balancer", message, "remove one of them");
+        }
         if self.transport.max_connections == OrInfinity::Value(0) {
             let message = "no connection is allowed on this port";
             checks.finding("transport.max_connections", message, "");
@@ -659,8 +943,16 @@ impl Check for HttpListener {
                 &self.handlers.mongoose_bosh_handler,
             );
             checks.each(
+                "mongoose_websocket_handler",
+                &self.handlers.mongoose_websocket_handler,
+            );
+            checks.each(
                 "mongoose_prometheus_handler",
                 &self.handlers.mongoose_prometheus_handler,
+            );
+            checks.each(
+                "mongoose_graphql_handler",
+                &self.handlers.mongoose_graphql_handler,
             );
             let mut taken = Vec::new();
             for (key, place) in &places {
@@ -688,7 +980,29 @@ impl Check for BoshHandler {
 
 impl Check for PrometheusHandler {
     fn check(&self, checks: &mut Checks<'_>) {
-        Place::new(&self.host, &self.path).check(checks);
+        self.place().check(checks);
+    }
+}
+
+impl Check for WebSocketHandler {
+    fn check(&self, checks: &mut Checks<'_>) {
+        self.place().check(checks);
+        check_methods(self.allowed_auth_methods.as_deref(), checks);
+        for (key, option) in [
+            ("timeout", self.timeout.finite()),
+            ("ping_rate", self.ping_rate),
+        ] {
+            if option.is_some_and(|option| option.duration() < Duration::from_secs(1)) {
+                checks.finding(key, "less than a second is too little", "");
+            }
+        }
+    }
+}
+
+fn check_methods(allowed: Option<&[Method]>, checks: &mut Checks<'_>) {
+    if allowed.is_some_and(<[Method]>::is_empty) {
+        let message = "no method is allowed: nobody could log in on this port";
+        checks.finding("allowed_auth_methods", message, "");
     }
 }
 

@@ -35,7 +35,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
-use transport::{ServerTls, Socket};
+use transport::{ProxyProtocol, ServerTls, Socket};
 
 use super::{ACCEPT_RETRY, OpenPlace};
 use crate::auth::throttle::client_network;
@@ -44,11 +44,13 @@ use crate::c2s::newcomers::{Newcomer, Whom};
 use crate::metrics::{Metrics, Surface};
 
 pub mod answers;
+pub mod host_meta;
 pub mod pages;
 pub mod routes;
 pub mod stream;
+pub mod websocket;
 
-pub use routes::{HandlerPlan, Route, RoutePlan, Routes};
+pub use routes::{GraphqlPlan, HandlerPlan, Route, RoutePlan, Routes, WebSocketPlan};
 
 use answers::refusal;
 use stream::HttpStream;
@@ -95,7 +97,7 @@ pub struct Exchange {
     pub request: Request,
     /// Where it comes from, for limits.
     pub peer: IpAddr,
-    /// Whether it came through TLS of ours.
+    /// Whether it came through TLS, of ours or of a balancer's.
     pub encrypted: bool,
     visit: Arc<Visit>,
 }
@@ -128,6 +130,10 @@ pub struct HttpPlan {
     pub address: SocketAddr,
     /// Certificates; `None` is plain HTTP.
     pub tls: Option<ServerTls>,
+    /// What comes without TLS counts as encrypted.
+    pub tls_at_balancer: bool,
+    /// Who announces the clients' addresses, where somebody has to.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections at a time.
     pub connections_max: usize,
     /// What it serves.
@@ -138,6 +144,10 @@ pub struct HttpPlan {
 pub struct Port {
     /// Certificates; `None` is plain HTTP.
     pub tls: Option<ServerTls>,
+    /// What comes without TLS counts as encrypted.
+    pub tls_at_balancer: bool,
+    /// Who announces the clients' addresses, where somebody has to.
+    pub proxy_protocol: Option<ProxyProtocol>,
     /// Connections at a time.
     pub connections_max: usize,
     /// Who answers what.
@@ -214,9 +224,17 @@ async fn serve(
     place: OpenPlace,
     end: Shutdown,
 ) {
-    // A PROXY header, where one is awaited, is to be read here: before TLS, and before anything is decided by the
-    // client's address.
-    let peer = peer.ip();
+    // Before TLS, and before anything is decided by the client's address.
+    let peer = match &port.proxy_protocol {
+        None => peer.ip(),
+        Some(proxy) => match proxy.accept(&stream, peer).await {
+            Ok(client) => client.ip(),
+            Err(refused) => {
+                port.metrics.proxy_refused.of(refused.label()).inc();
+                return debug!(%refused, "connection was not announced");
+            }
+        },
+    };
     let Some(of_network) = NetworkPlace::take(&port, peer) else {
         port.metrics
             .reject(Surface::Http, protocol::StreamCondition::PolicyViolation);
@@ -250,7 +268,7 @@ async fn serve(
         }
     }
     let visit = Arc::new(Visit {
-        encrypted: port.tls.is_some(),
+        encrypted: port.tls.is_some() || port.tls_at_balancer,
         port,
         peer,
         newcomer: Mutex::new(Some(newcomer)),

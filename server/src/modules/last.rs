@@ -19,6 +19,7 @@ use crate::router::Route;
 use crate::stamp;
 use crate::storage;
 
+pub mod api;
 pub mod store;
 
 pub use super::config::Last as Config;
@@ -45,10 +46,12 @@ pub async fn start(_config: Config, start: &mut Start<'_>) -> Result<(), StartEr
     // Both before presence is told; neither handler fails.
     start.on::<UserSendPresence, _>(Stage::Filter, &last);
     start.on::<SessionClosed, _>(Stage::Filter, &last);
+    start.provide(last);
     Ok(())
 }
 
-struct Last {
+/// When the accounts of one host were last there.
+pub struct Last {
     store: LastStore,
     roster: Arc<Roster>,
     accounts: Accounts,

@@ -20,6 +20,7 @@ use crate::router::Route;
 use crate::stamp;
 use crate::storage::Db;
 
+pub mod api;
 pub mod backlog;
 pub mod store;
 
@@ -43,10 +44,12 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
     start.on::<OfflineMessage, _>(Stage::Archive, &offline);
     start.on::<PresenceSet, _>(Stage::Copy, &offline);
     start.feature(Target::Server, ns::OFFLINE);
+    start.provide(offline);
     Ok(())
 }
 
-struct Offline {
+/// The messages that wait for accounts of one host.
+pub struct Offline {
     config: Config,
     accounts: Accounts,
     backlogs: Arc<Backlogs>,

@@ -226,21 +226,11 @@ impl Presence {
         }
         let mut route = session.scope();
         let roster = &self.0.roster;
-        let outbound = match roster.outbound(&mut route, &account, contact, kind).await? {
-            Ok(outbound) => outbound,
-            Err(refused) => return Ok(ControlFlow::Break(Halt::Bounce(refused))),
-        };
-        if outbound.share == Some(Share::Unavailable) {
-            roster::share(&mut route, &account, contact, Share::Unavailable).await;
-        }
-        if outbound.route {
-            let stanza = stanza.with_from(account.as_ref()).with_to(contact.as_ref());
-            deliver(&mut route, Some(stanza)).await;
-        }
-        if outbound.share == Some(Share::Available) {
-            roster::share(&mut route, &account, contact, Share::Available).await;
-        }
-        Ok(ControlFlow::Break(Halt::Drop))
+        let done = roster.subscribe(&mut route, &account, contact, kind, stanza);
+        Ok(ControlFlow::Break(match done.await? {
+            Ok(()) => Halt::Drop,
+            Err(refused) => Halt::Bounce(refused),
+        }))
     }
 }
 

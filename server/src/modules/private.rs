@@ -12,6 +12,7 @@ use crate::iq::{Answer, HandleIq, IqRequest, Target};
 use crate::router::Route;
 use crate::storage;
 
+pub mod api;
 pub mod store;
 
 pub use super::config::Private as Config;
@@ -30,10 +31,13 @@ pub async fn start(_config: Config, start: &mut Start<'_>) -> Result<(), StartEr
     for target in [Target::Server, Target::Account] {
         start.feature(target, ns::PRIVATE);
     }
-    start.iq(("query", ns::PRIVATE), Target::Account, &private)
+    start.iq(("query", ns::PRIVATE), Target::Account, &private)?;
+    start.provide(private);
+    Ok(())
 }
 
-struct Private {
+/// What the accounts of one host keep.
+pub struct Private {
     store: PrivateStore,
     accounts: Accounts,
 }

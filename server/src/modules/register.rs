@@ -45,7 +45,7 @@ fn registration(config: &Config) -> Registration {
     Registration {
         access: config.access.as_str().into(),
         networks: networks
-            .map(|of| (of.address, of.policy.is_allowed()))
+            .map(|of| (of.address.clone(), of.policy.is_allowed()))
             .collect(),
         strength_min: config.password_strength,
         welcome: (!welcome.subject.is_empty() || !welcome.body.is_empty())

@@ -22,6 +22,7 @@ use crate::outlet::{Flag, SessionRef};
 use crate::router::{Delivery, Route};
 use crate::storage;
 
+pub mod api;
 pub mod known;
 pub mod store;
 pub mod subscription;
@@ -319,6 +320,33 @@ impl Roster {
             self.push(route, account, &push, turn).await;
         }
         Ok(Ok(outbound))
+    }
+
+    /// Does all that a stanza of the user about a subscription does (RFC 6121 section 3): the roster, the contact, and
+    /// who sees whose presence. The inner error is the user's.
+    pub async fn subscribe(
+        &self,
+        route: &mut Route,
+        account: &BareJid,
+        contact: &BareJid,
+        kind: SubscriptionType,
+        stanza: &Stanza,
+    ) -> Result<Result<(), StanzaError>, storage::Error> {
+        let outbound = match self.outbound(route, account, contact, kind).await? {
+            Ok(outbound) => outbound,
+            Err(refused) => return Ok(Err(refused)),
+        };
+        if outbound.share == Some(Share::Unavailable) {
+            share(route, account, contact, Share::Unavailable).await;
+        }
+        if outbound.route {
+            let stanza = stanza.with_from(account.as_ref()).with_to(contact.as_ref());
+            deliver(route, Some(stanza)).await;
+        }
+        if outbound.share == Some(Share::Available) {
+            share(route, account, contact, Share::Available).await;
+        }
+        Ok(Ok(()))
     }
 
     /// The same for a stanza of a contact; `None` if the account does not exist. The stanza is kept if it is a request.

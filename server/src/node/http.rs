@@ -2,16 +2,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use daemon::Shutdown;
+use daemon::{Shutdown, Tasks};
 use monitoring::Exporter;
 use tokio::net::TcpListener;
 use transport::{ListenOptions, ServerTls};
 
 use super::StartError;
+use super::graphql::GraphqlHandler;
+use crate::api::engine::Engine;
+use crate::api::http::Endpoint;
 use crate::bosh::{Bosh, BoshHandler};
 use crate::c2s::Admission;
+use crate::listen::http::websocket::WebSocketHandler;
 use crate::listen::http::{
-    HandlerPlan, HttpListener, HttpPlan, Port, Route, RoutePlan, Routes, pages,
+    Handler, HandlerPlan, HttpListener, HttpPlan, Port, Route, RoutePlan, Routes, WebSocketPlan,
+    host_meta, pages,
 };
 use crate::router::Router;
 
@@ -21,10 +26,26 @@ pub(super) struct Parts<'a> {
     pub(super) exporter: Arc<Exporter>,
     /// The node.
     pub(super) router: &'a Arc<Router>,
+    /// What runs commands.
+    pub(super) engine: &'a Arc<Engine>,
     /// Limits of all listeners.
     pub(super) admission: &'a Arc<Admission>,
     /// The sessions of BOSH.
     pub(super) bosh: &'a Arc<Bosh>,
+    /// Where the tasks of clients run.
+    pub(super) tasks: &'a Tasks,
+}
+
+impl Parts<'_> {
+    fn websocket(&self, plan: WebSocketPlan) -> Arc<dyn Handler> {
+        Arc::new(WebSocketHandler {
+            settings: Arc::new(plan.settings),
+            admission: self.admission.clone(),
+            router: self.router.clone(),
+            tasks: self.tasks.clone(),
+            timing: self.router.timings.add(plan.timing),
+        })
+    }
 }
 
 /// What an HTTP port serves, for the log.
@@ -34,6 +55,10 @@ pub struct Served {
     pub address: SocketAddr,
     /// Metrics, health and readiness.
     pub metrics: bool,
+    /// Clients over WebSocket.
+    pub websocket: bool,
+    /// The admin API.
+    pub graphql: bool,
     /// Clients, over BOSH.
     pub bosh: bool,
 }
@@ -93,18 +118,25 @@ impl Bound {
         Served {
             address: self.address,
             metrics: has(|handler| matches!(handler, HandlerPlan::Prometheus)),
+            websocket: has(|handler| matches!(handler, HandlerPlan::WebSocket(_))),
+            graphql: has(|handler| matches!(handler, HandlerPlan::Graphql(_))),
             bosh: has(|handler| matches!(handler, HandlerPlan::Bosh)),
         }
     }
 
     /// The listener with its handlers.
     fn listener(self, parts: &Parts<'_>) -> HttpListener {
+        let links = self.plan.routes.iter().filter_map(RoutePlan::link);
+        let links = host_meta::routes(links.collect());
         let routes = self.plan.routes.into_iter();
-        let routes = routes.flat_map(|plan| made(plan, parts)).collect();
+        let routes = routes.flat_map(|plan| made(plan, parts));
+        let routes = routes.chain(links).collect();
         HttpListener {
             socket: self.socket,
             port: Arc::new(Port {
                 tls: self.plan.tls,
+                tls_at_balancer: self.plan.tls_at_balancer,
+                proxy_protocol: self.plan.proxy_protocol,
                 connections_max: self.plan.connections_max,
                 routes: Routes::new(routes),
                 admission: parts.admission.clone(),
@@ -122,12 +154,24 @@ fn made(plan: RoutePlan, parts: &Parts<'_>) -> Vec<Route> {
         path,
         handler,
     } = plan;
+    let one = |handler| {
+        vec![Route {
+            host: host.clone(),
+            path: path.clone(),
+            handler,
+        }]
+    };
     match handler {
-        HandlerPlan::Bosh => vec![Route {
-            host,
-            path,
-            handler: Arc::new(BoshHandler(parts.bosh.clone())),
-        }],
-        HandlerPlan::Prometheus => pages::routes(&parts.exporter, host, path).into(),
+        HandlerPlan::Bosh => one(Arc::new(BoshHandler(parts.bosh.clone()))),
+        HandlerPlan::Prometheus => {
+            pages::routes(&parts.exporter, host.clone(), path.clone()).into()
+        }
+        HandlerPlan::WebSocket(plan) => one(parts.websocket(*plan)),
+        HandlerPlan::Graphql(plan) => one(Arc::new(GraphqlHandler(Endpoint::new(
+            parts.engine.clone(),
+            parts.router.clone(),
+            plan.credentials,
+            plan.categories,
+        )))),
     }
 }

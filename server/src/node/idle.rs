@@ -1,14 +1,16 @@
 //! The sweep over quiet sessions: one task, no timer per session.
 //!
-//! A session is asked for a sign of life after [`QUIET_SECS`] of silence, by `<r/>` if it manages its stream, else by a
-//! ping (XEP-0199), and is cut [`ANSWER_SECS`] later. A stanza that stays incomplete, and a full outbox that is not
-//! acknowledged, end it sooner. A host may ask sooner by its settings ([`Pings`]), though not clients that have said that
-//! nobody looks at them (XEP-0352): that would wake their radio.
+//! A session is asked for a sign of life after [`QUIET_SECS`] of silence, by a ping of the WebSocket if it has one, by
+//! `<r/>` if it manages its stream, else by a ping (XEP-0199), and is cut [`ANSWER_SECS`] later. A stanza that stays
+//! incomplete, and a full outbox that is not acknowledged, end it sooner. A host may ask sooner by its settings
+//! ([`Pings`]), though not clients that have said that nobody looks at them (XEP-0352): that would wake their radio. A
+//! listener may have times of its own, which count before all others ([`Timing`]).
 use std::sync::Arc;
 use std::time::Duration;
 
-use protocol::{Element, Stanza, StreamCondition, StreamError, ns};
+use protocol::{Element, Framing, Stanza, StreamCondition, StreamError, ns};
 
+use crate::c2s::timing::Timing;
 use crate::host::Pings;
 use crate::outlet::{Batch, Flag, Order, SessionRef};
 use crate::router::Router;
@@ -68,6 +70,7 @@ fn look_at(router: &Router, session: &SessionRef, batch: &mut Batch) {
     }
     let pings = router.host(session.jid().domain()).and_then(|of| of.pings);
     let patience = Patience::of(pings.filter(|_| !session.is_inactive()));
+    let patience = patience.with(router.timings.of(session.timing()));
     if quiet > patience.lost_after {
         session.order(Order::Lost);
     } else if quiet > patience.asked_after && !session.set(Flag::Asked) {
@@ -94,9 +97,20 @@ impl Patience {
             lost_after: lost_after.min(QUIET_SECS + ANSWER_SECS),
         }
     }
+
+    /// What the client's listener says of it counts before all.
+    fn with(self, timing: Timing) -> Self {
+        Self {
+            asked_after: timing.ask_secs.unwrap_or(self.asked_after),
+            lost_after: timing.gone_secs.unwrap_or(self.lost_after),
+        }
+    }
 }
 
 fn ask(router: &Router, session: &SessionRef, batch: &mut Batch) {
+    if session.framing() == Framing::WebSocket {
+        return session.push_ping(batch);
+    }
     let now = router.ledger.clock.now_ms();
     let mut request = Vec::new();
     session.with_managed(|managed| managed.append_probe(&mut request, now));
@@ -128,7 +142,7 @@ mod tests {
     use crate::ledger::Ledger;
     use crate::outlet::Event;
     use crate::router;
-    use crate::testing::{SETTINGS, message, metrics, outlet, soon};
+    use crate::testing::{SETTINGS, framed_outlet, message, metrics, outlet, soon};
 
     /// A session and the client at its other end, on a node whose clock stands still.
     struct Quiet {
@@ -139,6 +153,19 @@ mod tests {
 
     impl Quiet {
         async fn new() -> Self {
+            Self::with(async |router| outlet(&router.ledger, 1).await).await
+        }
+
+        /// Over WebSocket, with these time-outs.
+        async fn framed(timing: Timing) -> Self {
+            Self::with(async |router| {
+                let timing = router.timings.add(timing);
+                framed_outlet(&router.ledger, 1, timing).await
+            })
+            .await
+        }
+
+        async fn with(connect: impl AsyncFnOnce(&Arc<Router>) -> (SessionRef, TcpStream)) -> Self {
             let metrics = metrics();
             let ledger = Ledger::new(metrics.ledger.clone());
             let settings = router::Settings {
@@ -151,7 +178,7 @@ mod tests {
             let router = Router::new(ledger, metrics, settings);
             // 0 stands for no time at all.
             router.ledger.clock.pass(1_000);
-            let (session, client) = outlet(&router.ledger, 1).await;
+            let (session, client) = connect(&router).await;
             session.bind(FullJid::parse("romeo@localhost/orchard").unwrap());
             session.heard(false, true);
             Self {
@@ -184,7 +211,10 @@ mod tests {
         async fn heard_by_client(&mut self) -> String {
             let mut buffer = [0; 1_024];
             let count = soon(self.client.read(&mut buffer)).await.unwrap();
-            String::from_utf8_lossy(&buffer[..count]).into_owned()
+            buffer[..count]
+                .iter()
+                .map(|byte| char::from(*byte))
+                .collect()
         }
     }
 
@@ -231,6 +261,28 @@ mod tests {
         assert!(quiet.after(QUIET_SECS + 1).await.is_none());
         quiet.session.heard(false, true);
         assert!(quiet.after(ANSWER_SECS).await.is_none(), "it has answered");
+    }
+
+    #[tokio::test]
+    async fn a_websocket_is_pinged_at_its_own_rate_and_given_up_at_its_own_time() {
+        let mut quiet = Quiet::framed(Timing {
+            ask_secs: Some(20),
+            gone_secs: Some(50),
+        })
+        .await;
+        for _ in 0..3 {
+            assert!(quiet.after(20).await.is_none());
+            assert!(quiet.after(1).await.is_none());
+            assert_eq!(quiet.heard_by_client().await, "\u{89}\0");
+            // The pong.
+            quiet.session.heard(false, false);
+        }
+        assert!(quiet.after(50).await.is_none());
+        assert!(matches!(quiet.after(1).await, Some(Order::Lost)));
+
+        let quiet = Quiet::framed(Timing::default()).await;
+        assert!(quiet.after(QUIET_SECS + ANSWER_SECS).await.is_none());
+        assert!(matches!(quiet.after(1).await, Some(Order::Lost)));
     }
 
     #[test]

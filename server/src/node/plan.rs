@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use daemon::Secret;
-use daemon::config::OrInfinity;
+use daemon::config::{Millis, OrInfinity};
 use protocol::jid::prepare_domain;
 use transport::{ListenOptions, ServerTls, TlsSettings, TlsVersions};
 
@@ -16,17 +16,16 @@ use crate::auth::{Method, Settings as AuthSettings};
 use crate::bosh;
 use crate::c2s::ListenerSettings;
 use crate::c2s::config::TlsMode;
+use crate::c2s::timing::Timing;
 use crate::component;
 use crate::component::config::ComponentListener;
 use crate::config::{Config, HostSettings};
 use crate::listen::config::{
     C2sListener, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
-    TlsVersion as VersionWord,
+    TlsVersion as VersionWord, WebSocketHandler, proxy_protocol,
 };
-use crate::listen::http::{HandlerPlan, HttpPlan, RoutePlan};
+use crate::listen::http::{GraphqlPlan, HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::modules::needs::{self, Clash};
-use crate::storage::config::RdbmsPool;
-use crate::storage::{Options, Place};
 
 /// Bytes that a client may send before it has logged in.
 pub const BYTES_BEFORE_LOGIN_MAX: usize = 64 * 1024;
@@ -45,6 +44,9 @@ pub enum Problem {
     /// A certificate.
     #[error("{0}")]
     Certificate(String),
+    /// A password.
+    #[error("{0}")]
+    Secret(String),
     /// What modules need.
     #[error("modules of {host_type}: {}", listed(clashes))]
     Modules {
@@ -53,9 +55,6 @@ pub enum Problem {
         /// All there is to mend.
         clashes: Vec<Clash>,
     },
-    /// A secret in a file of its own.
-    #[error("{0}")]
-    Secret(String),
     /// An access list.
     #[error("access rules of {host_type}: {reason}")]
     Access {
@@ -64,6 +63,9 @@ pub enum Problem {
         /// Why.
         reason: String,
     },
+    /// The password for the database.
+    #[error("the password for the database: {0}")]
+    DatabasePassword(daemon::SecretError),
     /// A domain.
     #[error("{0:?} is not a domain")]
     Domain(String),
@@ -88,9 +90,13 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
     let domains: Vec<Box<str>> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
     let listener =
         |listener: &C2sListener| client_listener(listener, &config.shaper, data_dir, &domains);
-    let http = |listener: &HttpListener| http_listener(listener, data_dir, &domains);
+    let http =
+        |listener: &HttpListener| http_listener(listener, &config.shaper, data_dir, &domains);
     Ok(NodePlan {
-        storage: storage(&config.database()),
+        storage: config
+            .database()
+            .options()
+            .map_err(Problem::DatabasePassword)?,
         data_dir: data_dir.clone(),
         listeners: config
             .listen
@@ -127,14 +133,14 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
                 .as_deref()
                 .map(Into::into),
         },
+        logs: None,
+        services: config
+            .services
+            .keys()
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
     })
-}
-
-fn storage(pool: &RdbmsPool) -> Options {
-    let mut options = Options::new(Place::File(pool.connection.database.clone()));
-    options.readers = usize::try_from(pool.workers).unwrap_or(1);
-    options.call_timeout = pool.call_timeout.duration();
-    options
 }
 
 /// The directory holds keys and passwords: nobody else looks into it.
@@ -237,10 +243,6 @@ fn client_listener(
         Some(TlsWord::Starttls) => TlsMode::StartTls,
         Some(TlsWord::StarttlsRequired) => TlsMode::StartTlsRequired,
     };
-    let rate = config
-        .shaper()
-        .and_then(|name| shapers.get(name))
-        .map(|shaper| shaper.max_rate);
     let allowed = config.allowed_auth_methods.as_ref();
     Ok(ListenerPlan {
         address: config.address(),
@@ -258,7 +260,7 @@ fn client_listener(
             access: config.access.as_str().into(),
             allowed_methods: allowed
                 .map(|words| words.iter().map(|word| method_kind(*word)).collect()),
-            shaper_rate: rate.map(|rate| u32::try_from(rate).unwrap_or(u32::MAX)),
+            shaper_rate: shaper_rate(config.shaper(), shapers),
             backwards_compatible_session: config.backwards_compatible_session,
             bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
             connections_max: connections_max(config.max_connections),
@@ -304,7 +306,6 @@ fn component_listener(
         .as_ref()
         .map(|tls| server_tls(&tls.files(), None, data_dir, domains))
         .transpose()?;
-    let rate = config.shaper().and_then(|name| shapers.get(name));
     let secret = Secret::resolve(config.password.as_ref(), config.password_file.as_deref());
     let secret = secret.map_err(|error| Problem::Secret(error.to_string()))?;
     Ok(ComponentPlan {
@@ -325,7 +326,7 @@ fn component_listener(
             stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
             access: "all".into(),
             allowed_methods: None,
-            shaper_rate: rate.map(|rate| u32::try_from(rate.max_rate).unwrap_or(u32::MAX)),
+            shaper_rate: shaper_rate(config.shaper(), shapers),
             backwards_compatible_session: false,
             bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
             connections_max: connections_max(config.max_connections),
@@ -344,6 +345,7 @@ fn component_listener(
 
 fn http_listener(
     config: &HttpListener,
+    shapers: &ShaperConfig,
     data_dir: &Path,
     domains: &[Box<str>],
 ) -> Result<HttpPlan, Problem> {
@@ -357,22 +359,78 @@ fn http_listener(
         path: place.path().into(),
         handler,
     };
+    let connections_max = connections_max(config.transport.max_connections);
     let bosh = config.handlers.mongoose_bosh_handler.iter();
-    let bosh = bosh.map(|of| route(HandlerPlace::new(&of.host, &of.path), HandlerPlan::Bosh));
-    let prometheus = config.handlers.mongoose_prometheus_handler.iter();
-    let prometheus = prometheus.map(|of| {
-        route(
-            HandlerPlace::new(&of.host, &of.path),
-            HandlerPlan::Prometheus,
-        )
+    let bosh = bosh.map(|of| route(of.place(), HandlerPlan::Bosh));
+    let websocket = config.handlers.mongoose_websocket_handler.iter();
+    let websocket = websocket.map(|of| {
+        let plan = websocket_plan(of, shapers, connections_max);
+        route(of.place(), HandlerPlan::WebSocket(Box::new(plan)))
     });
-    let routes = bosh.chain(prometheus).collect();
+    let prometheus = config.handlers.mongoose_prometheus_handler.iter();
+    let prometheus = prometheus.map(|of| route(of.place(), HandlerPlan::Prometheus));
+    let mut routes: Vec<_> = bosh.chain(websocket).chain(prometheus).collect();
+    for of in &config.handlers.mongoose_graphql_handler {
+        let categories = of.allowed_categories.as_ref();
+        let plan = GraphqlPlan {
+            credentials: of
+                .credentials()
+                .map_err(|error| Problem::Secret(error.to_string()))?,
+            categories: categories
+                .map(|all| all.iter().map(|category| category.name().into()).collect()),
+        };
+        routes.push(route(of.place(), HandlerPlan::Graphql(plan)));
+    }
     Ok(HttpPlan {
         address: config.address(),
         tls,
-        connections_max: connections_max(config.transport.max_connections),
+        tls_at_balancer: config.tls_at_balancer,
+        proxy_protocol: proxy_protocol(
+            config.proxy_protocol,
+            config.proxy_protocol_networks.as_deref(),
+        ),
+        connections_max,
         routes,
     })
+}
+
+fn websocket_plan(
+    config: &WebSocketHandler,
+    shapers: &ShaperConfig,
+    connections_max: usize,
+) -> WebSocketPlan {
+    let allowed = config.allowed_auth_methods.as_ref();
+    let secs = |millis: Millis| {
+        let secs = millis.duration().as_millis().div_ceil(1_000);
+        u32::try_from(secs).unwrap_or(u32::MAX)
+    };
+    WebSocketPlan {
+        settings: ListenerSettings {
+            // Below, if at all: the stream has none of its own (RFC 7395 section 3.9).
+            tls_mode: TlsMode::None,
+            tls: None,
+            tls_at_balancer: false,
+            proxy_protocol: None,
+            state_timeout: config.state_timeout(),
+            stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
+            access: config.access.as_str().into(),
+            allowed_methods: allowed
+                .map(|words| words.iter().map(|word| method_kind(*word)).collect()),
+            shaper_rate: shaper_rate(config.shaper(), shapers),
+            backwards_compatible_session: config.backwards_compatible_session,
+            bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
+            connections_max,
+        },
+        timing: Timing {
+            ask_secs: config.ping_rate.map(secs),
+            gone_secs: config.timeout.finite().map(secs),
+        },
+    }
+}
+
+fn shaper_rate(name: Option<&str>, shapers: &ShaperConfig) -> Option<u32> {
+    let rate = shapers.get(name?)?.max_rate;
+    Some(u32::try_from(rate).unwrap_or(u32::MAX))
 }
 
 fn method_kind(word: MethodWord) -> crate::auth::MethodKind {

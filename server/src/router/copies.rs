@@ -116,6 +116,23 @@ impl Router {
 }
 
 impl Route {
+    /// Copies what an account sends that no session of it has sent to all its sessions.
+    pub fn copy_sent(&mut self, stanza: &Stanza) {
+        let (Some(from), Some(to)) = (stanza.from(), stanza.to()) else {
+            return;
+        };
+        let account = from.bare_str();
+        // What somebody sends to themselves is copied when it is received.
+        if to.bare_str() == account {
+            return;
+        }
+        let wants = |session: &&SessionRef| session.has(Flag::Carbons);
+        let takers = self.router.sessions.with_account(account, |sessions| {
+            sessions.iter().filter(wants).cloned().collect()
+        });
+        Copies::new(stanza, Side::Sent, takers).push(&self.router, &mut self.batch);
+    }
+
     /// Copies for the sessions of the receiver that do not get the message itself.
     pub(super) fn received_copies(
         &self,
@@ -125,7 +142,8 @@ impl Route {
     ) -> Copies {
         let stanza = &delivery.stanza;
         // Whatever has a row has been routed by an earlier run.
-        let was_routed = self.is_again || delivery.token.is_some_and(Token::is_of_row);
+        let has_row = delivery.token.is_some_and(Token::is_of_row);
+        let was_routed = self.is_again || (has_row && !self.is_first);
         let Some(to) = stanza.to().filter(|_| !was_routed) else {
             return Copies::default();
         };

@@ -229,7 +229,7 @@ impl Route {
         let mut event = OfflineMessage {
             stanza: delivery.stanza,
             to,
-            owed: delivery.token.is_some_and(Token::is_of_row),
+            owed: !self.is_first && delivery.token.is_some_and(Token::is_of_row),
             stored: false,
         };
         let flow = host.hooks.run(self, &mut event).await;

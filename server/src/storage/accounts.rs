@@ -16,13 +16,18 @@ statements! {
         "SELECT 1 FROM users WHERE server = $1 AND username = $2";
     COUNT = "account_count":
         "SELECT COUNT(*) FROM users WHERE server = $1";
+    COUNT_ALL = "account_count_all":
+        "SELECT COUNT(*) FROM users";
     LIST = "account_list":
-        "SELECT username FROM users WHERE server = $1 ORDER BY username LIMIT $2 OFFSET $3";
+        "SELECT username FROM users WHERE server = $1 ORDER BY username LIMIT $2 OFFSET $3",
+        postgres: "SELECT username FROM users WHERE server = $1 ORDER BY username COLLATE \"C\" LIMIT $2 OFFSET $3";
     CREATE = "account_create":
         "INSERT INTO users (server, username, \"password\", pass_details) VALUES ($1, $2, $3, $4)";
     CREATE_IF_MISSING = "account_create_if_missing":
         "INSERT INTO users (server, username, \"password\", pass_details) VALUES ($1, $2, $3, $4)
-         ON CONFLICT (server, username) DO NOTHING";
+         ON CONFLICT (server, username) DO NOTHING",
+        mysql: "INSERT INTO users (server, username, \"password\", pass_details) SELECT $1, $2, $3, $4 FROM DUAL
+                WHERE NOT EXISTS (SELECT 1 FROM users WHERE server = $1 AND username = $2)";
     SET_PASSWORD = "account_set_password":
         "UPDATE users SET \"password\" = $3, pass_details = $4 WHERE server = $1 AND username = $2";
     REPLACE_DETAILS = "account_replace_details":
@@ -126,6 +131,15 @@ impl AccountStore {
         let count = self
             .db
             .fetch_optional(COUNT.bind([domain.into()]), |row| row.count(0))
+            .await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    /// Accounts of all domains.
+    pub async fn count_all(&self) -> Result<u64, Error> {
+        let count = self
+            .db
+            .fetch_optional(COUNT_ALL.bind([]), |row| row.count(0))
             .await?;
         Ok(count.unwrap_or(0))
     }

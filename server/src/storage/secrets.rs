@@ -6,7 +6,10 @@ pub const SECRET_BYTES: usize = 32;
 
 statements! {
     LOAD = "secret_load": "SELECT secret FROM secrets WHERE name = $1";
-    CREATE = "secret_create": "INSERT INTO secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
+    CREATE = "secret_create":
+        "INSERT INTO secrets (name, secret) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+        mysql: "INSERT INTO secrets (name, secret) SELECT $1, $2 FROM DUAL
+                WHERE NOT EXISTS (SELECT 1 FROM secrets WHERE name = $1)";
 }
 
 /// The secrets of this database: all nodes that share it share them.

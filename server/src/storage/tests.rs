@@ -1,13 +1,21 @@
-//! The same suite runs on a database in memory and on a file.
+//! The same suite runs on a database in memory, on a file, and on PostgreSQL and MariaDB where the run has them: see
+//! [`servers`].
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use sqlx::Executor as _;
+use sqlx::{AssertSqlSafe, Executor as _, SqlSafeStr as _};
 use tokio::task::JoinSet;
 
+use super::connection::{Connection, DriverRow};
+use super::dialect::Dialect;
 use super::*;
+
+mod outages;
+pub(crate) mod servers;
+
+use servers::Database;
 
 /// A folder that is removed with the test that made it.
 pub(crate) struct Folder(PathBuf);
@@ -50,11 +58,38 @@ impl Drop for Folder {
     }
 }
 
-/// Runs `suite` on an empty database in memory, then on one in a file.
+/// Runs `suite` on an empty database in memory, on one in a file, and on one of each server.
 pub(crate) async fn on_each_place<F: Future<Output = ()>>(suite: impl Fn(Db) -> F) {
+    with_each_place(async |place| suite(open(place).await).await).await;
+}
+
+/// The same for those that are in the process.
+async fn on_sqlite<F: Future<Output = ()>>(suite: impl Fn(Db) -> F) {
     Box::pin(suite(open(Place::Memory).await)).await;
     let folder = Folder::new();
     Box::pin(suite(open(folder.database()).await)).await;
+}
+
+/// Runs `suite` for each place of an empty database.
+async fn with_each_place(suite: impl AsyncFn(Place)) {
+    Box::pin(suite(Place::Memory)).await;
+    with_each_lasting_place(suite).await;
+}
+
+/// The same for those that more than one process can use.
+async fn with_each_lasting_place(suite: impl AsyncFn(Place)) {
+    let folder = Folder::new();
+    Box::pin(suite(folder.database())).await;
+    with_each_server(async |database| suite(database.place()).await).await;
+}
+
+/// Runs `suite` on an empty database of each server.
+pub(crate) async fn with_each_server(suite: impl AsyncFn(&Database)) {
+    for admin in servers::of_this_run() {
+        let database = Database::create(&admin).await;
+        Box::pin(suite(&database)).await;
+        database.remove().await;
+    }
 }
 
 /// A database with the whole schema.
@@ -68,7 +103,8 @@ async fn open_with(options: Options) -> Db {
     db
 }
 
-/// Checks that the database takes every statement, and that none walks through a whole table, save for those named.
+/// Checks that each database takes every statement, and that none walks through a whole table of SQLite, save for
+/// those named.
 pub(crate) async fn check_statements(
     statements: &'static [&'static Statement],
     scans_allowed: &'static [&'static str],
@@ -81,46 +117,63 @@ pub(crate) async fn check_statements(
             statement.name
         );
     }
-    let db = open(Place::Memory).await;
-    db.transaction("check", move |transaction| {
-        Box::pin(async move {
-            for statement in statements {
-                let prepared = transaction
-                    .connection
-                    .prepare(sqlx::SqlSafeStr::into_sql_str(statement.sql))
-                    .await;
-                prepared.unwrap_or_else(|error| panic!("{}: {error}", statement.name));
-                let plan = dialect::query_plan(transaction.connection, statement)
-                    .await
-                    .expect("a plan");
-                let is_scan = |step: &String| {
-                    step.starts_with("SCAN")
-                        && !step.contains("CONSTANT ROW")
-                        && !step.contains("VALUES CLAUSE")
-                };
-                let scans: Vec<_> = plan.into_iter().filter(is_scan).collect();
-                assert!(
-                    scans.is_empty() || scans_allowed.contains(&statement.name),
-                    "{}: {scans:?}",
-                    statement.name
-                );
-            }
-            Ok(())
+    with_each_place(async |place| {
+        if matches!(place, Place::File(_)) {
+            return;
+        }
+        let db = open(place).await;
+        db.transaction("check", move |transaction| {
+            Box::pin(async move {
+                for statement in statements {
+                    check_statement(transaction.connection, statement, scans_allowed).await;
+                }
+                Ok(())
+            })
         })
+        .await
+        .expect("checked");
     })
-    .await
-    .expect("checked");
+    .await;
+}
+
+async fn check_statement(
+    connection: &mut Connection,
+    statement: &'static Statement,
+    scans_allowed: &[&str],
+) {
+    let name = statement.name;
+    let sql = statement.texts.of(connection.dialect());
+    let prepared = match connection {
+        Connection::Sqlite(connection) => connection.prepare(sql.into_sql_str()).await.map(drop),
+        Connection::Postgres(connection, _) => {
+            connection.prepare(sql.into_sql_str()).await.map(drop)
+        }
+        Connection::MySql(connection, _) => connection.prepare(sql.into_sql_str()).await.map(drop),
+    };
+    prepared.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let Connection::Sqlite(connection) = connection else {
+        return;
+    };
+    let plan = sqlite::query_plan(connection, sql).await.expect("a plan");
+    let is_scan = |step: &String| {
+        step.starts_with("SCAN")
+            && !step.contains("CONSTANT ROW")
+            && !step.contains("VALUES CLAUSE")
+    };
+    let scans: Vec<_> = plan.into_iter().filter(is_scan).collect();
+    assert!(
+        scans.is_empty() || scans_allowed.contains(&name),
+        "{name}: {scans:?}"
+    );
 }
 
 /// Runs a text as it is, to bring about what no store would.
-pub(crate) async fn run_raw(db: &Db, sql: &'static str) {
+pub(crate) async fn run_raw(db: &Db, sql: impl Into<String>) {
+    let sql = AssertSqlSafe(sql.into());
     db.transaction("raw", move |transaction| {
         Box::pin(async move {
-            transaction
-                .connection
-                .execute(sqlx::raw_sql(sql))
-                .await
-                .expect("raw statement");
+            let done = transaction.connection.run_text("raw", sql).await;
+            done.expect("raw statement");
             Ok(())
         })
     })
@@ -128,18 +181,47 @@ pub(crate) async fn run_raw(db: &Db, sql: &'static str) {
     .expect("committed");
 }
 
-/// The rows of any statement.
-pub(crate) async fn fetch_raw(db: &Db, sql: String) -> Vec<DriverRow> {
+/// The rows of any statement, each column as text or NULL.
+pub(crate) async fn fetch_raw(db: &Db, sql: impl Into<String>) -> Vec<Vec<Option<String>>> {
+    use sqlx::Row as _;
+    let sql = AssertSqlSafe(sql.into());
     db.transaction("raw", move |transaction| {
         Box::pin(async move {
-            let rows = sqlx::query(sqlx::AssertSqlSafe(sql))
-                .fetch_all(&mut *transaction.connection)
-                .await;
-            Ok(rows.expect("raw statement"))
+            let rows = transaction.connection.fetch_text("raw", sql).await;
+            let texts = |row: &DriverRow| match row {
+                DriverRow::Sqlite(row) => (0..row.len())
+                    .map(|column| row.try_get_unchecked(column).expect("a text"))
+                    .collect(),
+                DriverRow::Postgres(row) => (0..row.len())
+                    .map(|column| row.try_get_unchecked(column).expect("a text"))
+                    .collect(),
+                // MongooseIM has terms of Erlang there.
+                DriverRow::MySql(row) => (0..row.len())
+                    .map(|column| row.try_get_unchecked(column).expect("bytes"))
+                    .map(|bytes: Option<Vec<u8>>| {
+                        bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+                    })
+                    .collect(),
+            };
+            Ok(rows
+                .expect("raw statement")
+                .into_rows()
+                .iter()
+                .map(texts)
+                .collect())
         })
     })
     .await
     .expect("read")
+}
+
+/// What `db` speaks.
+pub(crate) async fn dialect(db: &Db) -> Dialect {
+    db.transaction("dialect", |transaction| {
+        Box::pin(async move { Ok(transaction.connection.dialect()) })
+    })
+    .await
+    .expect("a dialect")
 }
 
 statements! {
@@ -210,7 +292,7 @@ async fn a_text_comes_back_byte_for_byte() {
         let texts = [
             "",
             " ",
-            "a\0b",
+            "a ",
             "\u{1f9a1} \u{10ffff}",
             "Admin",
             "admin",
@@ -226,20 +308,26 @@ async fn a_text_comes_back_byte_for_byte() {
             assert_eq!(get(&db, text).await.unwrap().as_deref(), Some(text));
         }
         assert_eq!(get(&db, "aDMIN").await.unwrap(), None);
+        assert_eq!(get(&db, "a").await.unwrap(), None, "a space counts");
+        assert_eq!(names(&db).await.len(), texts.len());
+        // XML has no NUL, and PostgreSQL does not take it.
+        let with_nul = "b\0c";
+        match put(&db, with_nul, with_nul).await {
+            Ok(_) => assert_eq!(get(&db, with_nul).await.unwrap().as_deref(), Some(with_nul)),
+            Err(error) => assert!(matches!(error, Error::Unfit { .. }), "{error:?}"),
+        }
         assert_eq!(
-            get(&db, "a").await.unwrap(),
+            get(&db, "b").await.unwrap(),
             None,
             "the text does not end at its NUL"
         );
-        assert_eq!(names(&db).await.len(), texts.len());
     })
     .await;
 }
 
 #[tokio::test]
 async fn jobs_that_come_at_once_share_a_commit_and_fail_alone() {
-    let folder = Folder::new();
-    for place in [Place::Memory, folder.database()] {
+    with_each_place(async |place| {
         let counts = Arc::new(Counts::default());
         let db = open_with(Options {
             observer: counts.clone(),
@@ -268,7 +356,8 @@ async fn jobs_that_come_at_once_share_a_commit_and_fail_alone() {
         let batches = counts.batches.load(Ordering::Relaxed);
         assert!((4..500).contains(&batches), "{batches} batches");
         assert!(counts.largest_batch.load(Ordering::Relaxed) <= 256);
-    }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -426,20 +515,23 @@ async fn readers_see_each_write_once_it_is_answered() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_who_start_at_once_make_one_schema() {
     for _ in 0..5 {
-        let folder = Folder::new();
-        let mut starts = JoinSet::new();
-        for _ in 0..6 {
-            let place = folder.database();
-            starts.spawn(async move { open(place).await });
-        }
-        for db in starts.join_all().await {
-            assert_eq!(names(&db).await, [""; 0]);
-        }
+        with_each_lasting_place(async |place| {
+            let mut starts = JoinSet::new();
+            for _ in 0..6 {
+                let place = place.clone();
+                starts.spawn(async move { open(place).await });
+            }
+            for db in starts.join_all().await {
+                assert_eq!(names(&db).await, [""; 0]);
+            }
+        })
+        .await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_processes_that_read_and_write_lose_nothing() {
+    // On a server, two nodes at once take locks of their own where they need them.
     let folder = Folder::new();
     let (one, other) = tokio::join!(open(folder.database()), open(folder.database()));
     put(&one, "n", "0").await.unwrap();
@@ -497,7 +589,7 @@ async fn a_torn_commit_is_undone_as_a_whole() {
 
 #[tokio::test]
 async fn a_full_disk_fails_the_batch_and_the_writer_recovers() {
-    on_each_place(|db| async move {
+    on_sqlite(|db| async move {
         put(&db, "a", "").await.unwrap();
         run_raw(&db, "PRAGMA max_page_count = 40").await;
         let large = "x".repeat(500_000);
@@ -518,7 +610,7 @@ async fn a_full_disk_fails_the_batch_and_the_writer_recovers() {
 
 #[tokio::test]
 async fn a_value_without_meaning_is_an_error() {
-    on_each_place(|db| async move {
+    on_sqlite(|db| async move {
         run_raw(&db, "INSERT INTO users (server, username, \"password\") VALUES ('test', 'a', CAST(x'ff' AS TEXT))").await;
         put(&db, "b", "fine").await.unwrap();
         let found = get(&db, "a").await;
@@ -597,42 +689,34 @@ async fn only_the_owner_can_read_the_file() {
 
 #[tokio::test]
 async fn a_reader_cannot_write() {
-    let folder = Folder::new();
-    let db = open(folder.database()).await;
-    let written = db
-        .fetch_optional(PUT.bind(["a".into(), "".into()]), |_| Ok(()))
-        .await;
-    assert!(
-        matches!(written, Err(Error::Unavailable { .. })),
-        "{written:?}"
-    );
-    assert_eq!(names(&db).await, [""; 0]);
+    with_each_lasting_place(async |place| {
+        let db = open(place).await;
+        let written = db
+            .fetch_optional(PUT.bind(["a".into(), "".into()]), |_| Ok(()))
+            .await;
+        assert!(
+            matches!(written, Err(Error::Unavailable { .. })),
+            "{written:?}"
+        );
+        assert_eq!(names(&db).await, [""; 0]);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_is_committed_is_on_the_disk() {
     let folder = Folder::new();
     let db = open(folder.database()).await;
-    let settings = db.transaction("settings", |transaction| {
-        Box::pin(async move {
-            let mut values = Vec::new();
-            for pragma in [
-                "PRAGMA journal_mode",
-                "PRAGMA synchronous",
-                "PRAGMA foreign_keys",
-            ] {
-                let row = transaction
-                    .connection
-                    .fetch_one(pragma)
-                    .await
-                    .expect("a value");
-                values.push(row.try_get_unchecked::<String, _>(0).expect("a text"));
-            }
-            Ok(values)
-        })
-    });
+    let mut values = Vec::new();
+    for pragma in [
+        "PRAGMA journal_mode",
+        "PRAGMA synchronous",
+        "PRAGMA foreign_keys",
+    ] {
+        values.push(fetch_raw(&db, pragma).await[0][0].clone().expect("a value"));
+    }
     // 2 is FULL.
-    assert_eq!(settings.await.unwrap(), ["wal", "2", "1"]);
+    assert_eq!(values, ["wal", "2", "1"]);
 }
 
 /// Another process holds the lock: SQLite would wait for 5 seconds.
@@ -813,8 +897,7 @@ async fn every_statement_is_counted_by_its_name() {
 }
 
 async fn on_each_place_observed<F: Future<Output = ()>>(suite: impl Fn(Db, Arc<Counts>) -> F) {
-    let folder = Folder::new();
-    for place in [Place::Memory, folder.database()] {
+    with_each_place(async |place| {
         let counts = Arc::new(Counts::default());
         let db = open_with(Options {
             observer: counts.clone(),
@@ -822,5 +905,26 @@ async fn on_each_place_observed<F: Future<Output = ()>>(suite: impl Fn(Db, Arc<C
         })
         .await;
         suite(db, counts).await;
-    }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_does_not_fit_fails_alone() {
+    with_each_server(async |database| {
+        let db = open(database.place()).await;
+        let long = "x".repeat(251);
+        let (before, too_long, after) =
+            tokio::join!(put(&db, "a", ""), put(&db, &long, ""), put(&db, "b", ""));
+        before.unwrap();
+        after.unwrap();
+        let error = too_long.unwrap_err();
+        assert!(matches!(error, Error::Unfit { .. }), "{error:?}");
+        assert_eq!(
+            error.to_stanza_error().condition,
+            StanzaCondition::NotAcceptable
+        );
+        assert_eq!(names(&db).await, ["a", "b"]);
+    })
+    .await;
 }

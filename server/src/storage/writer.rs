@@ -7,16 +7,18 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::dialect::{self, Connection, Connector};
+use super::connection::Connection;
+use super::connector::Connector;
 use super::readers::Readers;
 use super::timing::Timing;
-use super::{Cause, Error, Query, Transaction, Work};
+use super::{Cause, Error, Query, Transaction, Work, dialect, problem};
 
 /// Jobs that wait for the writer. When it is full, whoever wants to write waits: a session that writes does nothing
 /// else meanwhile, so the number of those who wait is bounded by the number of sessions.
@@ -36,9 +38,16 @@ impl Writer {
         timing: Arc<Timing>,
         tasks: &TaskTracker,
         stop: CancellationToken,
+        keepalive: Option<Duration>,
     ) -> Self {
         let (queue, jobs) = mpsc::channel(QUEUE_MAX);
-        tasks.spawn(WriterTask { home, timing, jobs }.run(stop));
+        let task = WriterTask {
+            home,
+            timing,
+            jobs,
+            keepalive,
+        };
+        tasks.spawn(task.run(stop));
         Self { queue }
     }
 
@@ -62,12 +71,12 @@ pub(super) struct Job {
 impl Job {
     /// One statement.
     pub(super) fn statement(query: Query, answer: oneshot::Sender<Result<u64, Error>>) -> Self {
-        let name = query.statement.name;
+        let name = query.name();
         Self {
             name,
             queued_at: Instant::now(),
             task: Box::new(OneStatement {
-                query: Some(query),
+                query,
                 changed: 0,
                 answer,
             }),
@@ -99,8 +108,8 @@ impl Job {
 
 /// A job without the type of its answer.
 trait Task: Send {
-    /// Whether an error may leave something behind that has to be undone: one statement undoes itself.
-    fn needs_savepoint(&self) -> bool;
+    /// Whether it is one statement: that undoes itself when it fails, and can be run again after it was undone.
+    fn is_one_statement(&self) -> bool;
 
     /// Does the work and keeps what it returns.
     fn perform<'t>(&'t mut self, connection: &'t mut Connection) -> Work<'t, ()>;
@@ -110,21 +119,19 @@ trait Task: Send {
 }
 
 struct OneStatement {
-    query: Option<Query>,
+    query: Query,
     changed: u64,
     answer: oneshot::Sender<Result<u64, Error>>,
 }
 
 impl Task for OneStatement {
-    fn needs_savepoint(&self) -> bool {
-        false
+    fn is_one_statement(&self) -> bool {
+        true
     }
 
     fn perform<'t>(&'t mut self, connection: &'t mut Connection) -> Work<'t, ()> {
         Box::pin(async {
-            if let Some(query) = self.query.take() {
-                self.changed = super::execute(connection, query).await?;
-            }
+            self.changed = connection.execute(&mut self.query).await?;
             Ok(())
         })
     }
@@ -145,8 +152,8 @@ where
     T: Send + 'static,
     W: for<'t> FnOnce(&'t mut Transaction<'_>) -> Work<'t, T> + Send + 'static,
 {
-    fn needs_savepoint(&self) -> bool {
-        true
+    fn is_one_statement(&self) -> bool {
+        false
     }
 
     fn perform<'t>(&'t mut self, connection: &'t mut Connection) -> Work<'t, ()> {
@@ -186,6 +193,8 @@ struct WriterTask {
     home: Home,
     timing: Arc<Timing>,
     jobs: mpsc::Receiver<Job>,
+    /// How long the connection may be idle.
+    keepalive: Option<Duration>,
 }
 
 impl WriterTask {
@@ -200,6 +209,10 @@ impl WriterTask {
                     continue;
                 }
                 taken = self.jobs.recv_many(&mut batch, BATCH_MAX) => taken,
+                () = tokio::time::sleep(self.keepalive.unwrap_or_default()), if self.keepalive.is_some() => {
+                    self.keep_alive().await;
+                    continue;
+                }
             };
             if taken == 0 {
                 break;
@@ -210,11 +223,19 @@ impl WriterTask {
             connection: Some(connection),
             ..
         } = self.home
+            && let Err(error) = connection.close().await
         {
-            use sqlx::Connection as _;
-            if let Err(error) = connection.close().await {
-                tracing::warn!(%error, "database not closed cleanly");
-            }
+            tracing::warn!(%error, cause = %error.cause(), "database not closed cleanly");
+        }
+    }
+
+    /// A connection that was lost while it was idle is opened again by the next batch.
+    async fn keep_alive(&mut self) {
+        if let Home::Own { connection, .. } = &mut self.home
+            && let Some(open) = connection
+            && open.ping().await.is_err()
+        {
+            *connection = None;
         }
     }
 
@@ -231,8 +252,11 @@ impl WriterTask {
         };
         self.timing
             .observe_batch(batch.len(), started, committed.is_ok());
-        if let Err(error) = &committed {
-            tracing::error!(%error, jobs = batch.len(), "write batch failed");
+        // That the database is away was logged once.
+        if let Err(error) = &committed
+            && !matches!(error.cause(), Cause::Away)
+        {
+            tracing::error!(%error, cause = %error.cause(), jobs = batch.len(), "write batch failed");
         }
         let mut outcomes = outcomes.into_iter();
         for job in batch.drain(..) {
@@ -261,16 +285,28 @@ async fn write_own(
     outcomes: &mut Outcomes,
 ) -> Result<(), Error> {
     let mut open = match connection.take() {
-        Some(open) => open,
-        None => connector
-            .open_writer()
-            .await
-            .map_err(|error| dialect::classify("open", error))?,
+        Some(mut open) => match begin(&mut open).await {
+            // Lost while nobody used it: nothing was done yet, so another connection will do.
+            Err(error) if problem::is_lost(&error) => open_and_begin(connector).await?,
+            begun => begun.map(|()| open)?,
+        },
+        None => open_and_begin(connector).await?,
     };
     run_transaction(&mut open, batch, outcomes).await?;
     // Kept only after success: a connection that failed may still be inside of a transaction.
     *connection = Some(open);
     Ok(())
+}
+
+async fn open_and_begin(connector: &Connector) -> Result<Connection, Error> {
+    let mut open = connector.open_writer().await?;
+    begin(&mut open).await?;
+    Ok(open)
+}
+
+async fn begin(connection: &mut Connection) -> Result<(), Error> {
+    let begin = connection.dialect().begin();
+    connection.control("begin", begin).await
 }
 
 async fn write_shared(
@@ -279,33 +315,105 @@ async fn write_shared(
     outcomes: &mut Outcomes,
 ) -> Result<(), Error> {
     let mut lease = readers.acquire("batch").await?;
-    let connection = lease.connection("batch").await?;
+    let connection = lease.connection().await?;
+    begin(connection).await?;
     let outcome = run_transaction(connection, batch, outcomes).await;
     if outcome.is_err() {
         // The connection cannot be replaced: what it holds is all there is. Fails if the transaction is gone already.
-        let _ = control(connection, "rollback", dialect::ROLLBACK).await;
+        let _ = connection.control("rollback", dialect::ROLLBACK).await;
     }
     outcome
 }
 
-/// Runs all jobs in one transaction. An error concerns all of them: then nothing is committed.
+/// Runs all jobs in the transaction that was begun. An error concerns all of them: then nothing is committed.
 async fn run_transaction(
     connection: &mut Connection,
     batch: &mut [Job],
     outcomes: &mut Outcomes,
 ) -> Result<(), Error> {
-    control(connection, "begin", dialect::BEGIN_WRITE).await?;
-    for job in batch {
-        outcomes.push(run_job(connection, job).await?);
+    let needs_groups = connection.dialect().is_transaction_lost_by_an_error();
+    let mut rest = batch;
+    while let [first, ..] = rest {
+        let count = match first.task.is_one_statement() {
+            true if needs_groups => {
+                let is_one = |job: &&Job| job.task.is_one_statement();
+                rest.iter().take_while(is_one).count()
+            }
+            _ => 1,
+        };
+        let (now, later) = rest.split_at_mut(count);
+        match now {
+            [job] => {
+                let needs_savepoint = needs_groups || !job.task.is_one_statement();
+                outcomes.push(run_job(connection, job, needs_savepoint).await?);
+            }
+            group => run_group(connection, group, outcomes).await?,
+        }
+        rest = later;
     }
-    control(connection, "commit", dialect::COMMIT).await
+    let is_server = match connection.dialect() {
+        dialect::Dialect::Sqlite => false,
+        dialect::Dialect::Postgres | dialect::Dialect::MySql => true,
+    };
+    match connection.control("commit", dialect::COMMIT).await {
+        Err(error)
+            if is_server
+                && (problem::is_lost(&error) || matches!(error.cause(), Cause::Silent)) =>
+        {
+            tracing::error!(cause = %error.cause(), "connection lost amid a commit");
+            Err(Error::Unavailable {
+                query: "commit",
+                cause: Cause::InDoubt,
+            })
+        }
+        committed => committed,
+    }
+}
+
+/// Runs jobs of one statement each where an error loses the transaction: under one savepoint for all, as errors are
+/// rare; when one fails, all are undone and run again, each under its own.
+async fn run_group(
+    connection: &mut Connection,
+    group: &mut [Job],
+    outcomes: &mut Outcomes,
+) -> Result<(), Error> {
+    connection.control("savepoint", dialect::SAVEPOINT).await?;
+    let mut failed = false;
+    for job in &mut *group {
+        match job.task.perform(connection).await {
+            Ok(()) => {}
+            Err(error) if error.concerns_one_job() => {
+                failed = true;
+                break;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    if failed {
+        connection
+            .control("undo", dialect::ROLLBACK_TO_SAVEPOINT)
+            .await?;
+    }
+    connection
+        .control("release", dialect::RELEASE_SAVEPOINT)
+        .await?;
+    for job in group {
+        outcomes.push(match failed {
+            true => run_job(connection, job, true).await?,
+            false => Ok(()),
+        });
+    }
+    Ok(())
 }
 
 /// Runs one job. The inner error is the job's own; the outer one means that the transaction is lost.
-async fn run_job(connection: &mut Connection, job: &mut Job) -> Result<Result<(), Error>, Error> {
-    let needs_savepoint = job.task.needs_savepoint();
+async fn run_job(
+    connection: &mut Connection,
+    job: &mut Job,
+    needs_savepoint: bool,
+) -> Result<Result<(), Error>, Error> {
     if needs_savepoint {
-        control(connection, "savepoint", dialect::SAVEPOINT).await?;
+        connection.control("savepoint", dialect::SAVEPOINT).await?;
     }
     let outcome = match catch_panic(job.task.perform(connection)).await {
         Some(outcome) => outcome,
@@ -317,25 +425,18 @@ async fn run_job(connection: &mut Connection, job: &mut Job) -> Result<Result<()
     match &outcome {
         Err(error) if !error.concerns_one_job() => return Err(error.clone()),
         Err(_) if needs_savepoint => {
-            control(connection, "undo", dialect::ROLLBACK_TO_SAVEPOINT).await?
+            connection
+                .control("undo", dialect::ROLLBACK_TO_SAVEPOINT)
+                .await?;
         }
         _ => {}
     }
     if needs_savepoint {
-        control(connection, "release", dialect::RELEASE_SAVEPOINT).await?;
+        connection
+            .control("release", dialect::RELEASE_SAVEPOINT)
+            .await?;
     }
     Ok(outcome)
-}
-
-/// Runs a statement that steers the transaction.
-async fn control(
-    connection: &mut Connection,
-    name: &'static str,
-    sql: &'static str,
-) -> Result<(), Error> {
-    let done = sqlx::query(sql).execute(connection).await;
-    done.map(drop)
-        .map_err(|error| dialect::classify(name, error))
 }
 
 /// The outcome of a future, or None if it panicked: a mistake in one job must not end the writer.

@@ -28,6 +28,7 @@ use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 const PORTS: Ports = Ports {
     c2s: 5222,
     tls: 5223,
+    web: 5280,
     metrics: 9091,
 };
 
@@ -69,6 +70,9 @@ struct Flags {
     /// Port for clients with direct TLS, if 5223 is taken.
     #[arg(long, value_name = "PORT")]
     tls_port: Option<u16>,
+    /// Port for web clients, if 5280 is taken.
+    #[arg(long, value_name = "PORT")]
+    web_port: Option<u16>,
     /// Port for metrics, if 9091 is taken.
     #[arg(long, value_name = "PORT")]
     metrics_port: Option<u16>,
@@ -78,6 +82,7 @@ struct Flags {
 struct Ports {
     c2s: u16,
     tls: u16,
+    web: u16,
     metrics: u16,
 }
 
@@ -159,11 +164,13 @@ fn choose_ports(flags: &Flags) -> Result<Ports> {
     let chosen = Ports {
         c2s: flags.c2s_port.unwrap_or(PORTS.c2s),
         tls: flags.tls_port.unwrap_or(PORTS.tls),
+        web: flags.web_port.unwrap_or(PORTS.web),
         metrics: flags.metrics_port.unwrap_or(PORTS.metrics),
     };
     let named = [
         ("--c2s-port", chosen.c2s),
         ("--tls-port", chosen.tls),
+        ("--web-port", chosen.web),
         ("--metrics-port", chosen.metrics),
     ];
     let taken: Vec<String> = named
@@ -183,6 +190,7 @@ fn choose_ports(flags: &Flags) -> Result<Ports> {
         return Ok(Ports {
             c2s: free_port()?,
             tls: free_port()?,
+            web: free_port()?,
             metrics: free_port()?,
         });
     }
@@ -384,11 +392,19 @@ impl Node {
 
 /// What a node without configuration has, on other ports.
 fn config(ports: Ports) -> String {
-    let Ports { c2s, tls, metrics } = ports;
+    let Ports {
+        c2s,
+        tls,
+        web,
+        metrics,
+    } = ports;
     format!(
         "[general]\nhosts = [\"{DOMAIN}\"]\nloglevel = \"info\"\n\n\
          [[listen.c2s]]\nport = {c2s}\nip_address = \"127.0.0.1\"\ntls.mode = \"starttls\"\n\n\
          [[listen.c2s]]\nport = {tls}\nip_address = \"127.0.0.1\"\ntls.mode = \"tls\"\n\n\
+         [[listen.http]]\nport = {web}\nip_address = \"127.0.0.1\"\n\n\
+         [[listen.http.handlers.mongoose_bosh_handler]]\nhost = \"_\"\npath = \"/http-bind\"\n\n\
+         [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n\n\
          [[listen.http]]\nport = {metrics}\nip_address = \"127.0.0.1\"\n\n\
          [[listen.http.handlers.mongoose_prometheus_handler]]\nhost = \"_\"\npath = \"/metrics\"\n\n\
          [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n[modules.mod_ping]\n\
@@ -396,7 +412,7 @@ fn config(ports: Ports) -> String {
     )
 }
 
-/// Two clients log in, each in its own way, and talk.
+/// Three clients log in, each in its own way, and talk.
 async fn check(node: &Node) -> Result<()> {
     let account = |(local, password): (&str, &str)| Account {
         local: local.to_owned(),
@@ -404,37 +420,56 @@ async fn check(node: &Node) -> Result<()> {
         password: password.to_owned(),
     };
     let [romeo, juliet] = ACCOUNTS.map(account);
-    let juliet_jid = juliet.bare();
-    let (c2s, tls) = (node.address(node.ports.c2s), node.address(node.ports.tls));
-    let mut sender = Box::pin(Client::connect(
+    let Ports {
         c2s,
-        romeo,
-        Some("demo"),
-        Security::StartTls,
-    ))
-    .await?;
-    let mut receiver = Box::pin(Client::connect(
         tls,
-        juliet,
-        Some("demo"),
-        Security::DirectTls,
-    ))
-    .await?;
+        web,
+        metrics,
+        ..
+    } = node.ports;
+    let connect = async |port, account, resource, security| {
+        let address = node.address(port);
+        Box::pin(Client::connect(address, account, Some(resource), security)).await
+    };
+    let mut sender = connect(c2s, romeo, "demo", Security::StartTls).await?;
+    let mut receiver = connect(tls, juliet.clone(), "demo", Security::DirectTls).await?;
     receiver.send("<presence/>").await?;
     receiver.fence().await?;
     receiver.inbox().clear();
-    let body = "Good night, good night!";
-    sender
-        .send(&format!(
-            "<message to='{juliet_jid}' type='chat'><body>{body}</body></message>"
-        ))
-        .await?;
-    let message = receiver.next_element().await?;
-    let text = message
-        .child("body", ns::CLIENT)
-        .map(|body| body.text().into_owned());
+    let bare = juliet.bare().to_string();
+    write(&mut sender, &bare, &mut receiver, "Good night, good night!").await?;
+    let metrics = http::get(node.address(metrics), "/metrics").await?;
     ensure!(
-        text.as_deref() == Some(body),
+        metrics.body.contains("xmpp_c2s_sessions 2"),
+        "the metrics do not show two sessions:\n{}",
+        metrics.body
+    );
+    let mut browser = connect(web, juliet, "web", Security::WebSocket).await?;
+    let full = browser.jid().to_owned();
+    write(
+        &mut sender,
+        &full,
+        &mut browser,
+        "A thousand times good night!",
+    )
+    .await?;
+    browser.disconnect().await?;
+    sender.disconnect().await?;
+    receiver.disconnect().await?;
+    println!(
+        "three clients logged in, over STARTTLS, direct TLS and WebSocket, and messages went from one to the others"
+    );
+    Ok(())
+}
+
+/// A message goes from one client to another.
+async fn write(sender: &mut Client, to: &str, receiver: &mut Client, body: &str) -> Result<()> {
+    let message = format!("<message to='{to}' type='chat'><body>{body}</body></message>");
+    sender.send(&message).await?;
+    let message = receiver.next_element().await?;
+    let text = message.child("body", ns::CLIENT);
+    ensure!(
+        text.is_some_and(|text| text.text() == body),
         "expected the message, got {}",
         message.to_xml()
     );
@@ -443,22 +478,16 @@ async fn check(node: &Node) -> Result<()> {
         "the message is from {:?}",
         message.attr("from")
     );
-    let metrics = http::get(node.address(node.ports.metrics), "/metrics").await?;
-    ensure!(
-        metrics.body.contains("xmpp_c2s_sessions 2"),
-        "the metrics do not show two sessions:\n{}",
-        metrics.body
-    );
-    sender.disconnect().await?;
-    receiver.disconnect().await?;
-    println!(
-        "two clients logged in, one over STARTTLS, one over direct TLS, and a message went from one to the other"
-    );
     Ok(())
 }
 
 fn page(node: &Node, binaries: &Path) -> Result<String> {
-    let Ports { c2s, tls, metrics } = node.ports;
+    let Ports {
+        c2s,
+        tls,
+        web,
+        metrics,
+    } = node.ports;
     let [(romeo, romeo_password), (juliet, juliet_password)] = ACCOUNTS;
     let data_dir = node.data_dir.display();
     let control = binaries.join("meerkatctl");
@@ -482,6 +511,8 @@ Meerkat is running on this machine.
 
   Clients      127.0.0.1:{c2s}   STARTTLS
                127.0.0.1:{tls}   TLS from the first byte (XEP-0368)
+               ws://127.0.0.1:{web}/ws-xmpp   WebSocket, for clients in a browser
+               http://127.0.0.1:{web}/http-bind   BOSH
 
   Certificate  {certificate}, made by the node itself, so each client has to be told to trust it
                SHA-256  {sha256}

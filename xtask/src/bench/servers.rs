@@ -53,6 +53,27 @@ impl Peer {
     }
 }
 
+/// What a node of ours is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Meerkat {
+    /// What most figures are of: rosters, presence, stored messages, stream management.
+    Core,
+    /// All modules of a node without a configuration file.
+    Modules,
+    /// As `Core`, with a port for WebSockets.
+    Web,
+}
+
+impl Meerkat {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Core => "meerkat",
+            Self::Modules => "meerkat-modules",
+            Self::Web => "meerkat-web",
+        }
+    }
+}
+
 /// What all measurements share.
 pub(super) struct Bench {
     directory: PathBuf,
@@ -67,8 +88,17 @@ pub(super) struct Server {
     name: &'static str,
     plain: SocketAddr,
     tls: Option<SocketAddr>,
+    /// Where it has WebSockets and metrics.
+    http: Option<SocketAddr>,
     /// Options of the generator that only this server needs.
     options: &'static [&'static str],
+}
+
+impl Server {
+    /// Where its metrics are.
+    pub(super) fn metrics(&self) -> Result<SocketAddr> {
+        self.http.context("this server has no metrics")
+    }
 }
 
 impl Drop for Server {
@@ -170,16 +200,25 @@ impl Bench {
         let address = match security {
             Security::Plain => server.plain,
             Security::Tls => server.tls.context("this server has no TLS port")?,
+            Security::WebSocket => server.http.context("this server has no WebSockets")?,
         };
+        // Nodes of ours have the same accounts.
+        let accounts = server.name.split('-').next().unwrap_or(server.name);
         let mut load = self.pinned(&self.generator_core, self.binaries.join("load"));
         load.args(["--json", "--connect", &address.to_string()])
             .args(["--server-pid", &server.process.id().to_string()])
             .args(["--sources", "8", "--patience-s", "120"])
             .arg("--keys")
-            .arg(self.path(&format!("{}-keys", server.name)))
+            .arg(self.path(&format!("{accounts}-keys")))
             .args(server.options);
-        if matches!(security, Security::Tls) {
-            load.args(["--tls", "direct", "--insecure"]);
+        match security {
+            Security::Plain => {}
+            Security::Tls => {
+                load.args(["--tls", "direct", "--insecure"]);
+            }
+            Security::WebSocket => {
+                load.args(["--transport", "websocket"]);
+            }
         }
         let output = run::output(load.args(args)).with_context(|| {
             let log =
@@ -217,6 +256,7 @@ impl Bench {
             name,
             plain,
             tls,
+            http: None,
             options,
         };
         for address in [Some(plain), tls].into_iter().flatten() {
@@ -266,6 +306,7 @@ impl Bench {
             name: "relay",
             plain,
             tls: None,
+            http: None,
             options: &[],
         };
         read?;
@@ -276,17 +317,24 @@ impl Bench {
         Ok(server)
     }
 
-    pub(super) fn start_meerkat(&self) -> Result<Server> {
+    pub(super) fn start_meerkat(&self, kind: Meerkat) -> Result<Server> {
         let command = self.pinned(&self.server_core, self.binaries.join("meerkat"));
-        self.start_meerkat_as(command)
+        self.start_meerkat_as(kind, command)
     }
 
-    fn start_meerkat_as(&self, mut command: Command) -> Result<Server> {
-        let (plain, tls) = (free_address()?, free_address()?);
-        let config = self.path("meerkat.toml");
-        fs::write(&config, meerkat_config(&self.directory, plain, tls))?;
+    fn start_meerkat_as(&self, kind: Meerkat, mut command: Command) -> Result<Server> {
+        let (plain, tls, http) = (free_address()?, free_address()?, free_address()?);
+        let data = self.path(&format!("{}-data", kind.name()));
+        if kind != Meerkat::Core && !data.exists() {
+            copy_files(&self.path(&format!("{}-data", Meerkat::Core.name())), &data)?;
+        }
+        let config = self.path(&format!("{}.toml", kind.name()));
+        let text = meerkat_config(&self.directory, &data, plain, tls);
+        fs::write(&config, text + &meerkat_extras(kind, http)?)?;
         command.arg("--config").arg(&config);
-        self.start("meerkat", command, plain, Some(tls), &[])
+        let mut server = self.start(kind.name(), command, plain, Some(tls), &[])?;
+        server.http = Some(http);
+        Ok(server)
     }
 
     /// Fills the server's store; it may use all cores meanwhile.
@@ -297,7 +345,10 @@ impl Bench {
             &file,
             run::output(accounts.args(["accounts", "--sessions", &count.to_string()]))?,
         )?;
-        let mut server = self.start_meerkat_as(self.bound_to_us(self.binaries.join("meerkat")))?;
+        let mut server = self.start_meerkat_as(
+            Meerkat::Core,
+            self.bound_to_us(self.binaries.join("meerkat")),
+        )?;
         let control = |args: &[&str]| {
             let mut control = run::command(self.binaries.join("meerkatctl"));
             control
@@ -309,9 +360,10 @@ impl Bench {
         let count_users = ["account", "countUsers", "--domain", "localhost"];
         self.wait_for(&mut server, || run::succeeds(&mut control(&count_users)))?;
         let mut import = control(&["account", "importUsers", "--filename"]);
-        let answer = run::output(import.arg(&file))?;
+        run::output(import.arg(&file))?;
+        let answer = run::output(&mut control(&count_users))?;
         ensure!(
-            answer.contains(&format!("\"created\": {count}")),
+            answer.contains(&format!("\"countUsers\": {count}\n")),
             "not all {count} accounts were imported: {answer}"
         );
         Ok(())
@@ -400,13 +452,21 @@ fn ejabberd_libraries() -> Result<PathBuf> {
         .context("the package ejabberd has no folder `ebin`")
 }
 
-/// The modules of a server without a configuration file; keys for one hash, so that accounts are made quickly.
-fn meerkat_config(directory: &Path, plain: SocketAddr, tls: SocketAddr) -> String {
-    let (data, certificate, key) = (
-        directory.join("meerkat-data"),
-        directory.join("cert.pem"),
-        directory.join("key.pem"),
-    );
+/// The files of a folder, into a new one.
+fn copy_files(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir(to).with_context(|| format!("cannot make {}", to.display()))?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if entry.file_type()?.is_file() {
+            fs::copy(entry.path(), to.join(entry.file_name()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Listeners and accounts; keys for one hash, so that accounts are made quickly.
+fn meerkat_config(directory: &Path, data: &Path, plain: SocketAddr, tls: SocketAddr) -> String {
+    let (certificate, key) = (directory.join("cert.pem"), directory.join("key.pem"));
     format!(
         r#"[general]
   hosts = ["localhost"]
@@ -428,7 +488,15 @@ fn meerkat_config(directory: &Path, plain: SocketAddr, tls: SocketAddr) -> Strin
 
 [auth]
   password.hash = ["sha256"]
+"#,
+        plain.port(),
+        tls.port()
+    )
+}
 
+/// What differs from one node of ours to another.
+fn meerkat_extras(kind: Meerkat, http: SocketAddr) -> Result<String> {
+    const CORE: &str = "
 [modules.mod_roster]
   versioning = true
 
@@ -437,10 +505,58 @@ fn meerkat_config(directory: &Path, plain: SocketAddr, tls: SocketAddr) -> Strin
 [modules.mod_offline]
 
 [modules.mod_stream_management]
-"#,
-        plain.port(),
-        tls.port()
-    )
+";
+    let modules = match kind {
+        Meerkat::Core | Meerkat::Web => CORE.to_owned(),
+        Meerkat::Modules => {
+            let path = run::root().join(ZERO_CONFIG);
+            let text = fs::read_to_string(&path)
+                .with_context(|| format!("cannot read {}", path.display()))?;
+            modules_of(&text)
+        }
+    };
+    let websocket = match kind {
+        Meerkat::Core | Meerkat::Modules => "",
+        Meerkat::Web => {
+            "  [[listen.http.handlers.mongoose_websocket_handler]]
+    host = \"_\"
+    path = \"/ws-xmpp\"
+"
+        }
+    };
+    Ok(format!(
+        "
+[[listen.http]]
+  port = {}
+  ip_address = \"127.0.0.1\"
+
+  [[listen.http.handlers.mongoose_prometheus_handler]]
+    host = \"_\"
+    path = \"/metrics\"
+
+{websocket}{modules}",
+        http.port()
+    ))
+}
+
+/// What a node without a configuration file does, as a file.
+const ZERO_CONFIG: &str = "server/examples/config/zero.toml";
+
+/// The tables of modules.
+fn modules_of(config: &str) -> String {
+    let mut is_module = false;
+    let mut lines = String::new();
+    for line in config.lines() {
+        if line.trim_start().starts_with('[') {
+            let header = line.trim_start().trim_start_matches('[');
+            is_module = header.starts_with("modules.");
+        }
+        if is_module {
+            lines.push_str(line);
+            lines.push('\n');
+        }
+    }
+    lines
 }
 
 /// What Debian's configuration switches on for clients, without limits, with passwords stored as they are.
@@ -519,6 +635,18 @@ VirtualHost \"localhost\"
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn modules_are_taken_from_a_file() {
+        let text = "[general]\n  hosts = []\n\n[modules.mod_a]\n  x = 1\n[[listen.c2s]]\n  port = 1\n\
+                    [modules.mod_b.c]\n";
+        assert_eq!(
+            modules_of(text),
+            "[modules.mod_a]\n  x = 1\n[modules.mod_b.c]\n"
+        );
+        let zero = fs::read_to_string(run::root().join(ZERO_CONFIG)).unwrap();
+        assert!(modules_of(&zero).contains("[modules.mod_carboncopy]"));
+    }
 
     #[test]
     fn figures_are_found_in_a_row() {

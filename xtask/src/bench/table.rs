@@ -51,6 +51,22 @@ const LINES: &[Line] = &[
         reach: &[Reach::AtMost(6.5)],
     },
     Line {
+        what: "the same, WebSocket",
+        key: "idle websocket",
+        unit: "kB",
+        digits: 2,
+        words: "≤ 1.1 × plain TCP",
+        reach: &[Reach::Times(1.1, "idle plain")],
+    },
+    Line {
+        what: "the same, plain TCP, all modules on",
+        key: "modules idle plain",
+        unit: "kB",
+        digits: 2,
+        words: "≤ 1.15 × without",
+        reach: &[Reach::Times(1.15, "idle plain")],
+    },
+    Line {
         what: "CPU per message, 1,000 clients, 1 in flight, plain",
         key: "message plain 1",
         unit: "µs",
@@ -86,6 +102,38 @@ const LINES: &[Line] = &[
         reach: &[Reach::AtMost(3.2)],
     },
     Line {
+        what: "WebSocket, 1 in flight",
+        key: "message websocket 1",
+        unit: "µs",
+        digits: 2,
+        words: "≤ 1.25 × plain TCP",
+        reach: &[Reach::Times(1.25, "message plain 1")],
+    },
+    Line {
+        what: "the same, 8 in flight",
+        key: "message websocket 8",
+        unit: "µs",
+        digits: 2,
+        words: "≤ 1.25 × plain TCP",
+        reach: &[Reach::Times(1.25, "message plain 8")],
+    },
+    Line {
+        what: "all modules on, 1 in flight, plain",
+        key: "modules message plain 1",
+        unit: "µs",
+        digits: 2,
+        words: "≤ 1.15 × without",
+        reach: &[Reach::Times(1.15, "message plain 1")],
+    },
+    Line {
+        what: "the same, 8 in flight",
+        key: "modules message plain 8",
+        unit: "µs",
+        digits: 2,
+        words: "≤ 1.15 × without",
+        reach: &[Reach::Times(1.15, "message plain 8")],
+    },
+    Line {
         what: "settled acknowledgement (XEP-0198), 1 in flight, plain",
         key: "settled plain 1",
         unit: "µs",
@@ -116,6 +164,46 @@ const LINES: &[Line] = &[
         digits: 0,
         words: "≤ 260 µs",
         reach: &[Reach::AtMost(260.0)],
+    },
+    Line {
+        what: "all modules on, plain",
+        key: "modules login plain",
+        unit: "µs",
+        digits: 0,
+        words: "≤ 1.15 × without",
+        reach: &[Reach::Times(1.15, "login plain")],
+    },
+    Line {
+        what: "CPU per copy of presence, 500 users with 20 contacts each",
+        key: "presence",
+        unit: "µs",
+        digits: 2,
+        words: "≤ 4 µs",
+        reach: &[Reach::AtMost(4.0)],
+    },
+    Line {
+        what: "a message carbon, 3 clients per user, to a message",
+        key: "carbons",
+        unit: "×",
+        digits: 2,
+        words: "≤ 1.2 ×",
+        reach: &[Reach::AtMost(1.2)],
+    },
+    Line {
+        what: "time of a scrape, 19,000 sessions, all modules on",
+        key: "scrape time",
+        unit: "ms",
+        digits: 1,
+        words: "≤ 20 ms",
+        reach: &[Reach::AtMost(20.0)],
+    },
+    Line {
+        what: "series of a scrape",
+        key: "scrape series",
+        unit: "",
+        digits: 0,
+        words: "≤ 2,000",
+        reach: &[Reach::AtMost(2_000.0)],
     },
     Line {
         what: "allocations per routed message, plain",
@@ -282,7 +370,7 @@ impl Figures {
 fn floor_key(key: &str) -> String {
     match key.split(' ').collect::<Vec<_>>()[..] {
         ["message" | "settled", _, in_flight] => format!("message plain {in_flight}"),
-        [what, "tls"] => format!("{what} plain"),
+        [what, "tls" | "websocket"] => format!("{what} plain"),
         _ => key.to_owned(),
     }
 }
@@ -373,6 +461,8 @@ mod tests {
         assert_eq!(floor_key("message tls 8"), "message plain 8");
         assert_eq!(floor_key("settled plain 1"), "message plain 1");
         assert_eq!(floor_key("login tls"), "login plain");
+        assert_eq!(floor_key("idle websocket"), "idle plain");
+        assert_eq!(floor_key("message websocket 8"), "message plain 8");
         assert_eq!(floor_key("burst"), "burst");
     }
 

@@ -1,4 +1,5 @@
 //! The socket: who may use it, and what a request may be.
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::*;
@@ -16,55 +17,45 @@ async fn ask(node: &TestNode, request: &[u8]) -> Value {
     serde_json::from_slice(&answer).unwrap()
 }
 
-fn request(command: &str, args: Value) -> Vec<u8> {
-    json!({ "category": "account", "command": command, "args": args })
-        .to_string()
-        .into_bytes()
-}
-
 #[tokio::test]
-async fn accounts_are_made_counted_and_found() {
+async fn a_document_is_run_with_its_variables() {
     let node = TestNode::start().await;
-    let user = json!({ "domain": "LOCALHOST", "username": "Romeo", "password": "secret" });
-    let made = ask(&node, &request("registerUser", user.clone())).await;
-    assert_eq!(
-        made["data"]["account"]["registerUser"]["jid"],
-        json!("romeo@localhost")
-    );
-    let again = ask(&node, &request("registerUser", user)).await;
-    let text = again["errors"][0]["message"].as_str().unwrap();
-    assert!(text.contains("exists already"), "{text}");
-    let count = ask(
-        &node,
-        &request("countUsers", json!({ "domain": "Localhost" })),
-    )
-    .await;
-    assert_eq!(count["data"]["account"]["countUsers"], json!(1));
-    let found = ask(
-        &node,
-        &request("checkUser", json!({ "user": "romeo@localhost" })),
-    )
-    .await;
-    assert_eq!(found["data"]["account"]["checkUser"]["exist"], json!(true));
+    let request = json!({
+        "query": "query Other { checkAuth { authType } }
+                  mutation Make($name: UserName) { account {
+                      registerUser(domain: \"LOCALHOST\", username: $name, password: \"secret\") { jid } } }",
+        "variables": { "name": "Romeo" },
+        "operationName": "Make",
+    });
+    let made = ask(&node, request.to_string().as_bytes()).await;
+    let expected = json!({ "account": { "registerUser": { "jid": "romeo@localhost" } } });
+    assert_eq!(made, json!({ "data": expected }));
+    let again = ask(&node, request.to_string().as_bytes()).await;
+    assert_eq!(again["errors"][0]["extensions"]["code"], json!("exists"));
 }
 
 #[tokio::test]
 async fn what_is_no_request_is_told() {
     let node = TestNode::start().await;
-    let large = vec![b' '; usize::try_from(REQUEST_BYTES_MAX).unwrap() + 1];
-    let unknown = request("blow", json!({}));
-    let bare = request("registerUser", json!({}));
-    let table: [(&[u8], &str); 5] = [
-        (b"", "no JSON"),
-        (b"[1]", "no command"),
-        (&unknown, "no command"),
-        (&bare, "is missing"),
-        (&large, "larger than"),
+    let large = vec![b' '; REQUEST_BYTES_MAX + 1];
+    let table: [(&[u8], &str); 7] = [
+        (b"", "invalid_json_body"),
+        (b"[1]", "invalid_json_body"),
+        (b"{}", "no_query_supplied"),
+        (br#"{"query": 1}"#, "no_query_supplied"),
+        (
+            br#"{"query": "{a}", "variables": 1}"#,
+            "variables_invalid_json",
+        ),
+        (
+            br#"{"query": "{a}", "operationName": 1}"#,
+            "invalid_json_body",
+        ),
+        (&large, "request_too_large"),
     ];
     for (request, expected) in table {
         let answer = ask(&node, request).await;
-        let text = answer["errors"][0]["message"].as_str().unwrap();
-        assert!(text.contains(expected), "{text}");
+        assert_eq!(answer["errors"][0]["extensions"]["code"], json!(expected));
     }
 }
 

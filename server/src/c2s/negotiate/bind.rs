@@ -127,7 +127,7 @@ impl Negotiation<'_> {
         let Some(host) = self.host.clone() else {
             return Err(StreamCondition::InternalServerError.into());
         };
-        self.conn.reader.set_limits(self.limits());
+        self.conn.intake.set_limits(self.limits());
         Ok(Box::new(Session::new(
             outlet,
             host,
@@ -196,7 +196,7 @@ impl Negotiation<'_> {
         new.install(handed, greeting.as_bytes(), &mut self.conn.batch);
         router.resumable.put(previd, new);
         session.settle_acknowledged(done);
-        self.conn.reader.set_limits(self.limits());
+        self.conn.intake.set_limits(self.limits());
         router.metrics.resumptions.inc();
         self.leave_if_all_do();
         Ok(Some(session))

@@ -270,7 +270,7 @@ impl Negotiation<'_> {
         tracing::debug!(mechanism = mechanism.name(), "logged in");
         self.account = Some(account);
         self.handshake = None;
-        self.conn.reader.restart();
+        self.conn.intake.restart();
         Ok(Step::Restart)
     }
 

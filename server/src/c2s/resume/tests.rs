@@ -1,5 +1,5 @@
 //! Counters, the gate and the outbox, without sockets.
-use protocol::{Element, Stanza, ns};
+use protocol::{Element, Framing, Stanza, ns};
 
 use super::*;
 use crate::testing::SETTINGS;
@@ -80,14 +80,14 @@ fn what_was_asked_for_is_told_later_without_being_asked_again() {
     }
     assert_eq!(managed.settle(numbers[4]), Settled::WriteNow);
     out.clear();
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert_eq!(out, b"<a xmlns='urn:xmpp:sm:3' h='5'/>");
     assert_eq!(managed.settle(numbers[5]), Settled::Owed);
     out.clear();
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert_eq!(out, b"<a xmlns='urn:xmpp:sm:3' h='6'/>");
     out.clear();
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert!(out.is_empty(), "everything is told");
 }
 
@@ -119,14 +119,14 @@ fn one_request_at_a_time() {
     let mut managed = Managed::new(SETTINGS, None);
     managed.keep(kept(1));
     let mut out = Vec::new();
-    managed.append_nonzas(&mut out, 5);
+    managed.append_nonzas(&mut out, Framing::Stream, 5);
     assert_eq!(out, b"<r xmlns='urn:xmpp:sm:3'/>");
     managed.keep(kept(2));
     out.clear();
-    managed.append_nonzas(&mut out, 6);
+    managed.append_nonzas(&mut out, Framing::Stream, 6);
     assert!(out.is_empty(), "the first request is not answered");
     managed.acknowledge(1, drop).expect("was sent");
-    managed.append_nonzas(&mut out, 7);
+    managed.append_nonzas(&mut out, Framing::Stream, 7);
     assert_eq!(out, b"<r xmlns='urn:xmpp:sm:3'/>");
 }
 
@@ -159,11 +159,11 @@ fn what_is_not_acknowledged_is_sent_again_in_order() {
     }
     managed.acknowledge(1, drop).expect("was sent");
     let mut out = Vec::new();
-    managed.resend(&mut out);
+    managed.resend(&mut out, Framing::Stream);
     let one = message();
     assert_eq!(out, [one.bytes(), one.bytes()].concat());
     out.clear();
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert_eq!(
         out, b"<r xmlns='urn:xmpp:sm:3'/>",
         "the new stream asks anew"
@@ -182,7 +182,7 @@ fn a_full_outbox_gives_the_client_time_and_then_ends() {
     for stanza in 0..3 {
         managed.keep(kept(stanza));
     }
-    managed.append_nonzas(&mut Vec::new(), 1_000);
+    managed.append_nonzas(&mut Vec::new(), Framing::Stream, 1_000);
     assert!(!managed.is_overdue(1_000 + ACK_WAIT_MS_MAX));
     assert!(managed.is_overdue(1_001 + ACK_WAIT_MS_MAX));
     assert!(!managed.is_over_limit());
@@ -231,7 +231,7 @@ fn without_a_buffer_stanzas_are_counted_and_not_kept() {
         managed.count_sent();
     }
     let mut out = Vec::new();
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert_eq!(out, b"<r xmlns='urn:xmpp:sm:3'/>");
     assert_eq!(managed.acknowledge(1, |_| panic!("none is kept")), Ok(()));
     let too_high = managed.acknowledge(3, |_| panic!("none is kept"));
@@ -246,7 +246,7 @@ fn who_is_never_asked_is_not_probed_either() {
         let mut managed = Managed::new(Settings { ack, ..SETTINGS }, None);
         managed.keep(kept(1));
         let mut out = Vec::new();
-        managed.append_nonzas(&mut out, 0);
+        managed.append_nonzas(&mut out, Framing::Stream, 0);
         assert_eq!(out, expected);
         out.clear();
         managed.append_probe(&mut out, 0);
@@ -260,10 +260,10 @@ fn what_is_settled_is_told_along_with_whatever_is_written_next() {
     let stanza = managed.receive().unwrap();
     assert_eq!(managed.settle(stanza), Settled::Nothing, "nobody has asked");
     let mut out = Vec::new();
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert_eq!(out, b"<a xmlns='urn:xmpp:sm:3' h='1'/>");
     out.clear();
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert!(out.is_empty(), "it is told once");
 }
 
@@ -276,6 +276,6 @@ fn who_has_asked_is_told_at_once_when_all_is_settled() {
     assert!(managed.answer_or_wait(&mut out, 0), "the answer waits");
     assert_eq!(managed.settle(first), Settled::Owed);
     assert_eq!(managed.settle(second), Settled::WriteNow);
-    managed.append_nonzas(&mut out, 0);
+    managed.append_nonzas(&mut out, Framing::Stream, 0);
     assert_eq!(out, b"<a xmlns='urn:xmpp:sm:3' h='2'/>");
 }

@@ -1,7 +1,12 @@
 //! Which handler answers which host and path.
 use std::sync::Arc;
 
+use daemon::Secret;
+
 use super::Handler;
+use super::host_meta::{Link, Way};
+use crate::c2s::ListenerSettings;
+use crate::c2s::timing::Timing;
 
 /// A handler as the configuration has it, to be made by the node.
 pub enum HandlerPlan {
@@ -9,6 +14,37 @@ pub enum HandlerPlan {
     Bosh,
     /// Metrics; and beside them, for any host, health and readiness.
     Prometheus,
+    /// Clients over WebSocket.
+    WebSocket(Box<WebSocketPlan>),
+    /// The admin API.
+    Graphql(GraphqlPlan),
+}
+
+/// What clients over WebSocket get.
+pub struct WebSocketPlan {
+    /// As those of a listener for clients.
+    pub settings: ListenerSettings,
+    /// When they are taken for gone.
+    pub timing: Timing,
+}
+
+impl HandlerPlan {
+    /// How clients connect to it, if they do.
+    fn way(&self) -> Option<Way> {
+        match self {
+            Self::Prometheus | Self::Graphql(_) => None,
+            Self::Bosh => Some(Way::Bosh),
+            Self::WebSocket(_) => Some(Way::WebSocket),
+        }
+    }
+}
+
+/// What `mongoose_graphql_handler` is made of.
+pub struct GraphqlPlan {
+    /// What an administrator has to show; `None`: nothing.
+    pub credentials: Option<(String, Secret)>,
+    /// Categories that may be used; `None` allows all.
+    pub categories: Option<Vec<String>>,
 }
 
 /// A handler and where it is.
@@ -19,6 +55,17 @@ pub struct RoutePlan {
     pub path: Box<str>,
     /// What is there.
     pub handler: HandlerPlan,
+}
+
+impl RoutePlan {
+    /// What XEP-0156 tells of it.
+    pub fn link(&self) -> Option<Link> {
+        Some(Link {
+            method: self.handler.way()?,
+            host: self.host.clone(),
+            path: self.path.clone(),
+        })
+    }
 }
 
 /// A handler that was made.

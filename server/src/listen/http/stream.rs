@@ -63,6 +63,8 @@ impl HttpStream {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
+        // Nobody here needs to know more of the handshake, so that nothing is kept of it.
+        let _facts = self.tls.as_mut().and_then(|tls| tls.take_handshake());
         Ok(())
     }
 

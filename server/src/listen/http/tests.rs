@@ -18,6 +18,8 @@ async fn node_with(change: impl FnOnce(&mut HttpPlan)) -> (TestNode, SocketAddr)
     let mut plan = HttpPlan {
         address: "127.0.0.1:0".parse().unwrap(),
         tls: None,
+        tls_at_balancer: false,
+        proxy_protocol: None,
         connections_max: 100,
         routes: vec![
             route(None, "/metrics"),
@@ -158,6 +160,25 @@ async fn connections_over_the_limit_are_closed_at_once() {
     crate::testing::until(|| node.router.metrics.http.connections.get() == 0).await;
     let answer = request(address, "GET /healthz HTTP/1.1").await;
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+}
+
+/// Security cases K17 and K18.
+#[tokio::test]
+async fn k17_k18_connections_that_are_not_announced_are_closed() {
+    let networks = &protocol::proxy::Network::LOOPBACK[..];
+    let (node, address) =
+        node_with(|plan| plan.proxy_protocol = Some(ProxyProtocol::new(networks))).await;
+    let ask = "GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    let announced = format!("PROXY TCP4 192.0.2.1 198.51.100.2 56324 80\r\n{ask}");
+    let answer = said(address, announced.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(ask.as_bytes()).await.unwrap();
+    // Whatever the kernel makes of the unread request, there is no answer.
+    let mut answer = Vec::new();
+    let _reset = soon(stream.read_to_end(&mut answer)).await;
+    assert_eq!(answer, b"");
+    assert_eq!(node.router.metrics.proxy_refused.of("missing").get(), 1);
 }
 
 #[tokio::test]

@@ -30,10 +30,15 @@ statements! {
     // does not count.
     PUSH = "offline_push":
         "INSERT INTO offline_message (server, username, timestamp, expire, from_jid, packet)
-         SELECT $1, $2, $3, $4, $5, $6
+         SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), $3, CAST($4 AS BIGINT), $5, CAST($6 AS TEXT)
          WHERE (SELECT COUNT(*) < $7 AND COALESCE(SUM(octet_length(packet)), 0) + octet_length($6) <= $8
                 FROM offline_message
-                WHERE server = $1 AND username = $2 AND (expire IS NULL OR expire > $3))";
+                WHERE server = $1 AND username = $2 AND (expire IS NULL OR expire > $3))",
+        mysql: "INSERT INTO offline_message (server, username, timestamp, expire, from_jid, packet)
+                SELECT $1, $2, $3, $4, $5, $6 FROM DUAL
+                WHERE (SELECT COUNT(*) < $7 AND COALESCE(SUM(octet_length(packet)), 0) + octet_length($6) <= $8
+                       FROM offline_message
+                       WHERE server = $1 AND username = $2 AND (expire IS NULL OR expire > $3))";
     LIST = "offline_list":
         "SELECT id, timestamp, from_jid, packet FROM offline_message
          WHERE server = $1 AND username = $2 AND id > $3 AND (expire IS NULL OR expire > $4) AND id <=
@@ -41,7 +46,7 @@ statements! {
           (SELECT id, SUM(bytes) OVER (ORDER BY id) - bytes AS bytes_before FROM
            (SELECT id, octet_length(packet) AS bytes FROM offline_message
             WHERE server = $1 AND username = $2 AND id > $3 AND (expire IS NULL OR expire > $4)
-            ORDER BY id LIMIT $5))
+            ORDER BY id LIMIT $5) AS page) AS summed
           WHERE bytes_before < $6)
          ORDER BY id";
     // Fewer messages repeat the last id.
@@ -55,7 +60,14 @@ statements! {
         "DELETE FROM offline_message WHERE server = $1 AND username = $2";
     REMOVE_EXPIRED = "offline_remove_expired":
         "DELETE FROM offline_message WHERE id IN
-         (SELECT id FROM offline_message WHERE expire IS NOT NULL AND expire <= $1 ORDER BY expire LIMIT $2)";
+         (SELECT id FROM offline_message WHERE server = $1 AND expire IS NOT NULL AND expire <= $2
+          ORDER BY expire LIMIT $3)",
+        mysql: "DELETE FROM offline_message WHERE server = $1 AND expire IS NOT NULL AND expire <= $2
+                ORDER BY expire LIMIT $3";
+    REMOVE_OLD = "offline_remove_old":
+        "DELETE FROM offline_message WHERE id IN
+         (SELECT id FROM offline_message WHERE server = $1 AND timestamp < $2 ORDER BY timestamp LIMIT $3)",
+        mysql: "DELETE FROM offline_message WHERE server = $1 AND timestamp < $2 ORDER BY timestamp LIMIT $3";
 }
 
 /// A message to be kept.
@@ -236,12 +248,17 @@ impl OfflineStore {
         self.db.execute(REMOVE_ALL.bind(key(account))).await
     }
 
-    /// Removes messages that have expired at `now` (microseconds since 1970), at most [`EXPIRED_MAX`], and tells how
-    /// many there were.
-    pub async fn remove_expired(&self, now: i64) -> Result<u64, Error> {
-        self.db
-            .execute(REMOVE_EXPIRED.bind([now.into(), i64::from(EXPIRED_MAX).into()]))
-            .await
+    /// Removes messages for accounts of a domain that have expired at `now` (microseconds since 1970), at most
+    /// [`EXPIRED_MAX`], and tells how many there were.
+    pub async fn remove_expired(&self, domain: &str, now: i64) -> Result<u64, Error> {
+        let query = REMOVE_EXPIRED.bind([domain.into(), now.into(), i64::from(EXPIRED_MAX).into()]);
+        self.db.execute(query).await
+    }
+
+    /// The same for those that came before a time.
+    pub async fn remove_old(&self, domain: &str, before: i64) -> Result<u64, Error> {
+        let query = REMOVE_OLD.bind([domain.into(), before.into(), i64::from(EXPIRED_MAX).into()]);
+        self.db.execute(query).await
     }
 }
 

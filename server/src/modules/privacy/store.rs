@@ -465,17 +465,16 @@ fn read_item(row: &Row<'_>, kind: &str) -> Result<Item, Error> {
         "b" => Action::Block,
         _ => return Err(row.corrupt(3)),
     };
-    let is_true = |column| Ok::<bool, Error>(row.integer(column)? != 0);
     Ok(Item {
         order: u32::try_from(row.integer(4)?).map_err(|_| row.corrupt(4))?,
         subject,
         action,
         kinds: Kinds {
-            all: is_true(5)?,
-            iq: is_true(6)?,
-            message: is_true(7)?,
-            presence_in: is_true(8)?,
-            presence_out: is_true(9)?,
+            all: row.truth(5)?,
+            iq: row.truth(6)?,
+            message: row.truth(7)?,
+            presence_in: row.truth(8)?,
+            presence_out: row.truth(9)?,
         },
     })
 }

@@ -18,11 +18,17 @@ statements! {
     // One statement checks the quota and writes, so nobody comes in between. What is replaced does not count.
     SET = "private_set":
         "INSERT INTO private_storage (server, username, namespace, data)
-         SELECT $1, $2, $3, $4
+         SELECT CAST($1 AS TEXT), CAST($2 AS TEXT), CAST($3 AS TEXT), CAST($4 AS TEXT)
          WHERE (SELECT COUNT(*) < $5 AND COALESCE(SUM(octet_length(data)), 0) + octet_length($4) <= $6
                 FROM private_storage
                 WHERE server = $1 AND username = $2 AND namespace <> $3)
-         ON CONFLICT (server, username, namespace) DO UPDATE SET data = excluded.data";
+         ON CONFLICT (server, username, namespace) DO UPDATE SET data = excluded.data",
+        mysql: "INSERT INTO private_storage (server, username, namespace, data)
+                SELECT $1, $2, $3, $4 FROM DUAL
+                WHERE (SELECT COUNT(*) < $5 AND COALESCE(SUM(octet_length(data)), 0) + octet_length($4) <= $6
+                       FROM private_storage
+                       WHERE server = $1 AND username = $2 AND namespace <> $3)
+                ON DUPLICATE KEY UPDATE data = VALUES(data)";
 }
 
 /// What became of an element.

@@ -58,66 +58,148 @@ statements! {
     LOAD = "roster_load":
         "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed)) FROM rosterusers
-         WHERE server = $1 AND username = $2
+         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed))
+          FROM rosterusers WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 2, json_group_array(json_array(jid, grp)) FROM rostergroups WHERE server = $1 AND username = $2";
+         SELECT 2, json_group_array(json_array(jid, grp))
+          FROM rostergroups WHERE server = $1 AND username = $2",
+        postgres: "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
+                   UNION ALL
+                   SELECT 1, COALESCE(json_agg(json_build_array(jid, nick, subscription, ask, approved::int, listed::int)),
+                                      '[]')::text
+                    FROM rosterusers WHERE server = $1 AND username = $2
+                   UNION ALL
+                   SELECT 2, COALESCE(json_agg(json_build_array(jid, grp)), '[]')::text
+                    FROM rostergroups WHERE server = $1 AND username = $2",
+        mysql: "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
+                UNION ALL
+                SELECT 1, COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, nick, subscription, ask, approved, listed)), '[]')
+                 FROM rosterusers WHERE server = $1 AND username = $2
+                UNION ALL
+                SELECT 2, COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, grp)), '[]')
+                 FROM rostergroups WHERE server = $1 AND username = $2";
     LOAD_WITH_CHANGES = "roster_load_with_changes":
         "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed)) FROM rosterusers
-         WHERE server = $1 AND username = $2
+         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed))
+          FROM rosterusers WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 2, json_group_array(json_array(jid, grp)) FROM rostergroups WHERE server = $1 AND username = $2
+         SELECT 2, json_group_array(json_array(jid, grp))
+          FROM rostergroups WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 3, json_group_array(json_array(change_id, version, jid)) FROM roster_changes
-         WHERE server = $1 AND username = $2";
+         SELECT 3, json_group_array(json_array(change_id, version, jid))
+          FROM roster_changes WHERE server = $1 AND username = $2",
+        postgres: "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
+                   UNION ALL
+                   SELECT 1, COALESCE(json_agg(json_build_array(jid, nick, subscription, ask, approved::int, listed::int)),
+                                      '[]')::text
+                    FROM rosterusers WHERE server = $1 AND username = $2
+                   UNION ALL
+                   SELECT 2, COALESCE(json_agg(json_build_array(jid, grp)), '[]')::text
+                    FROM rostergroups WHERE server = $1 AND username = $2
+                   UNION ALL
+                   SELECT 3, COALESCE(json_agg(json_build_array(change_id, version, jid)), '[]')::text
+                    FROM roster_changes WHERE server = $1 AND username = $2",
+        mysql: "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
+                UNION ALL
+                SELECT 1, COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, nick, subscription, ask, approved, listed)), '[]')
+                 FROM rosterusers WHERE server = $1 AND username = $2
+                UNION ALL
+                SELECT 2, COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, grp)), '[]')
+                 FROM rostergroups WHERE server = $1 AND username = $2
+                UNION ALL
+                SELECT 3, COALESCE(JSON_ARRAYAGG(JSON_ARRAY(change_id, version, jid)), '[]')
+                 FROM roster_changes WHERE server = $1 AND username = $2";
     LOAD_ITEM = "roster_load_item":
         "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
          UNION ALL
-         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed)) FROM rosterusers
-         WHERE server = $1 AND username = $2 AND jid = $3
+         SELECT 1, json_group_array(json_array(jid, nick, subscription, ask, approved, listed))
+          FROM rosterusers WHERE server = $1 AND username = $2 AND jid = $3
          UNION ALL
-         SELECT 2, json_group_array(json_array(jid, grp)) FROM rostergroups
-         WHERE server = $1 AND username = $2 AND jid = $3";
+         SELECT 2, json_group_array(json_array(jid, grp))
+          FROM rostergroups WHERE server = $1 AND username = $2 AND jid = $3",
+        postgres: "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
+                   UNION ALL
+                   SELECT 1, COALESCE(json_agg(json_build_array(jid, nick, subscription, ask, approved::int, listed::int)),
+                                      '[]')::text
+                    FROM rosterusers WHERE server = $1 AND username = $2 AND jid = $3
+                   UNION ALL
+                   SELECT 2, COALESCE(json_agg(json_build_array(jid, grp)), '[]')::text
+                    FROM rostergroups WHERE server = $1 AND username = $2 AND jid = $3",
+        mysql: "SELECT 0, version FROM roster_version WHERE server = $1 AND username = $2
+                UNION ALL
+                SELECT 1, COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, nick, subscription, ask, approved, listed)), '[]')
+                 FROM rosterusers WHERE server = $1 AND username = $2 AND jid = $3
+                UNION ALL
+                SELECT 2, COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, grp)), '[]')
+                 FROM rostergroups WHERE server = $1 AND username = $2 AND jid = $3";
     SUBSCRIPTIONS = "roster_subscriptions":
         "SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
-         WHERE server = $1 AND username = $2 AND subscription <> 'N'";
+         WHERE server = $1 AND username = $2 AND subscription <> 'N'",
+        postgres: "SELECT COALESCE(json_agg(json_build_array(jid, subscription, ask)), '[]')::text FROM rosterusers
+                   WHERE server = $1 AND username = $2 AND subscription <> 'N'",
+        mysql: "SELECT COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, subscription, ask)), '[]') FROM rosterusers
+                WHERE server = $1 AND username = $2 AND subscription <> 'N'";
     // All that the first presence of a session needs, in one statement; the rest is read only if it is there.
     OVERVIEW = "roster_overview":
         "SELECT (SELECT json_group_array(json_array(jid, subscription, ask)) FROM rosterusers
                  WHERE server = $1 AND username = $2 AND subscription <> 'N'),
                 EXISTS (SELECT 1 FROM rosterusers WHERE server = $1 AND username = $2 AND ask IN ('I', 'B')),
-                EXISTS (SELECT 1 FROM offline_message WHERE server = $1 AND username = $2)";
+                EXISTS (SELECT 1 FROM offline_message WHERE server = $1 AND username = $2)",
+        postgres: "SELECT (SELECT COALESCE(json_agg(json_build_array(jid, subscription, ask)), '[]')::text
+                           FROM rosterusers WHERE server = $1 AND username = $2 AND subscription <> 'N'),
+                          EXISTS (SELECT 1 FROM rosterusers WHERE server = $1 AND username = $2 AND ask IN ('I', 'B')),
+                          EXISTS (SELECT 1 FROM offline_message WHERE server = $1 AND username = $2)",
+        mysql: "SELECT (SELECT COALESCE(JSON_ARRAYAGG(JSON_ARRAY(jid, subscription, ask)), '[]')
+                        FROM rosterusers WHERE server = $1 AND username = $2 AND subscription <> 'N'),
+                       EXISTS (SELECT 1 FROM rosterusers WHERE server = $1 AND username = $2 AND ask IN ('I', 'B')),
+                       EXISTS (SELECT 1 FROM offline_message WHERE server = $1 AND username = $2)";
     REQUESTS = "roster_requests":
         "SELECT jid, subscription, ask, askmessage FROM rosterusers
-         WHERE server = $1 AND username = $2 AND jid > $3 AND ask IN ('I', 'B') ORDER BY jid LIMIT $4";
+         WHERE server = $1 AND username = $2 AND jid > $3 AND ask IN ('I', 'B') ORDER BY jid LIMIT $4",
+        postgres: "SELECT jid, subscription, ask, askmessage FROM rosterusers
+                   WHERE server = $1 AND username = $2 AND jid COLLATE \"C\" > $3 AND ask IN ('I', 'B')
+                   ORDER BY jid COLLATE \"C\" LIMIT $4";
     COUNT_ITEMS = "roster_count_items":
         "SELECT COUNT(*) FROM rosterusers WHERE server = $1 AND username = $2
-         AND (listed = 1 OR (listed IS NULL AND NOT (subscription = 'N' AND ask = 'I')))";
+         AND (listed OR (listed IS NULL AND NOT (subscription = 'N' AND ask = 'I')))";
     COUNT_BYTES = "roster_count_bytes":
         "SELECT (SELECT COALESCE(SUM(octet_length(jid) + octet_length(nick)), 0) FROM rosterusers
                  WHERE server = $1 AND username = $2)
               + (SELECT COALESCE(SUM(octet_length(grp)), 0) FROM rostergroups
-                 WHERE server = $1 AND username = $2)";
+                 WHERE server = $1 AND username = $2)",
+        mysql: "SELECT CAST((SELECT COALESCE(SUM(octet_length(jid) + octet_length(nick)), 0) FROM rosterusers
+                             WHERE server = $1 AND username = $2)
+                          + (SELECT COALESCE(SUM(octet_length(grp)), 0) FROM rostergroups
+                             WHERE server = $1 AND username = $2) AS SIGNED)";
     COUNT_REQUESTS = "roster_count_requests":
         "SELECT COUNT(*) FROM rosterusers WHERE server = $1 AND username = $2
-         AND (listed = 0 OR (listed IS NULL AND subscription = 'N' AND ask = 'I'))";
+         AND (NOT listed OR (listed IS NULL AND subscription = 'N' AND ask = 'I'))";
     DELETE_NEWEST_REQUEST = "roster_delete_newest_request":
         "DELETE FROM rosterusers WHERE server = $1 AND username = $2 AND jid =
          (SELECT jid FROM rosterusers WHERE server = $1 AND username = $2
-          AND (listed = 0 OR (listed IS NULL AND subscription = 'N' AND ask = 'I'))
-          ORDER BY created_at DESC, jid DESC LIMIT 1)";
+          AND (NOT listed OR (listed IS NULL AND subscription = 'N' AND ask = 'I'))
+          ORDER BY created_at DESC, jid DESC LIMIT 1)",
+        mysql: "DELETE FROM rosterusers WHERE server = $1 AND username = $2
+                AND (NOT listed OR (listed IS NULL AND subscription = 'N' AND ask = 'I'))
+                ORDER BY created_at DESC, jid DESC LIMIT 1";
     PUT_NAME = "roster_put_name":
         "INSERT INTO rosterusers (server, username, jid, nick, subscription, ask, askmessage, listed)
-         VALUES ($1, $2, $3, $4, 'N', 'N', '', 1)
-         ON CONFLICT (server, username, jid) DO UPDATE SET nick = excluded.nick, listed = 1";
+         VALUES ($1, $2, $3, $4, 'N', 'N', '', TRUE)
+         ON CONFLICT (server, username, jid) DO UPDATE SET nick = excluded.nick, listed = TRUE",
+        mysql: "INSERT INTO rosterusers (server, username, jid, nick, subscription, ask, askmessage, listed)
+                VALUES ($1, $2, $3, $4, 'N', 'N', '', TRUE)
+                ON DUPLICATE KEY UPDATE nick = VALUES(nick), listed = TRUE";
     // A request that is NULL stays what it is.
     PUT_CONTACT = "roster_put_contact":
         "INSERT INTO rosterusers (server, username, jid, nick, subscription, ask, approved, listed, askmessage)
          VALUES ($1, $2, $3, '', $4, $5, $6, $7, COALESCE($8, ''))
          ON CONFLICT (server, username, jid) DO UPDATE SET subscription = excluded.subscription, ask = excluded.ask,
-         approved = excluded.approved, listed = excluded.listed, askmessage = COALESCE($8, rosterusers.askmessage)";
+         approved = excluded.approved, listed = excluded.listed, askmessage = COALESCE($8, rosterusers.askmessage)",
+        mysql: "INSERT INTO rosterusers (server, username, jid, nick, subscription, ask, approved, listed, askmessage)
+                VALUES ($1, $2, $3, '', $4, $5, $6, $7, COALESCE($8, ''))
+                ON DUPLICATE KEY UPDATE subscription = VALUES(subscription), ask = VALUES(ask),
+                approved = VALUES(approved), listed = VALUES(listed), askmessage = COALESCE($8, askmessage)";
     DELETE_CONTACT = "roster_delete_contact":
         "DELETE FROM rosterusers WHERE server = $1 AND username = $2 AND jid = $3";
     PUT_GROUP = "roster_put_group":
@@ -128,7 +210,9 @@ statements! {
         "SELECT COALESCE(MAX(change_id), 0) FROM roster_changes WHERE server = $1 AND username = $2";
     PUT_VERSION = "roster_put_version":
         "INSERT INTO roster_version (server, username, version) VALUES ($1, $2, $3)
-         ON CONFLICT (server, username) DO UPDATE SET version = excluded.version";
+         ON CONFLICT (server, username) DO UPDATE SET version = excluded.version",
+        mysql: "INSERT INTO roster_version (server, username, version) VALUES ($1, $2, $3)
+                ON DUPLICATE KEY UPDATE version = VALUES(version)";
     PUT_CHANGE = "roster_put_change":
         "INSERT INTO roster_changes (server, username, change_id, version, jid) VALUES ($1, $2, $3, $4, $5)";
     DELETE_OLD_CHANGES = "roster_delete_old_changes":
@@ -354,8 +438,8 @@ impl RosterStore {
         let read = |row: &Row<'_>| {
             Ok(Overview {
                 subscriptions: read_subscriptions(row)?,
-                has_requests: row.integer(1)? != 0,
-                has_messages: row.integer(2)? != 0,
+                has_requests: row.truth(1)?,
+                has_messages: row.truth(2)?,
             })
         };
         Ok(self

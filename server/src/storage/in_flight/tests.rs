@@ -35,7 +35,7 @@ async fn the_database_takes_every_statement() {
 fn a_statement_for_many_rows_has_a_value_for_each() {
     let values = |statement: &Statement| {
         (1..100)
-            .filter(|n| statement.sql.contains(&format!("${n}")))
+            .filter(|n| statement.texts.sqlite.contains(&format!("${n}")))
             .count()
     };
     assert_eq!(values(INSERT_EIGHT), 2 + 5 * INSERT_MANY);

@@ -250,10 +250,13 @@ async fn a_message_that_has_expired_is_neither_read_nor_counted() {
             offline.push(&juliet, message("<message/>")).await.unwrap(),
             Pushed::Full
         );
-        assert_eq!(offline.remove_expired(NOW).await.unwrap(), 1);
-        assert_eq!(offline.remove_expired(NOW).await.unwrap(), 0);
+        assert_eq!(offline.remove_expired("localhost", NOW).await.unwrap(), 1);
+        assert_eq!(offline.remove_expired("localhost", NOW).await.unwrap(), 0);
         assert_eq!(offline.count(&juliet, NOW).await.unwrap(), 2);
-        assert_eq!(offline.remove_expired(NOW + 1).await.unwrap(), 1);
+        assert_eq!(
+            offline.remove_expired("localhost", NOW + 1).await.unwrap(),
+            1
+        );
     })
     .await;
 }
