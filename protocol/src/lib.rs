@@ -6,6 +6,7 @@
 
 pub mod bosh;
 pub mod caps;
+pub mod component;
 pub mod element;
 pub mod error;
 pub mod framing;

@@ -7,6 +7,8 @@ pub const CLIENT: &str = "jabber:client";
 pub const FRAMING: &str = "urn:ietf:params:xml:ns:xmpp-framing";
 /// Content of server streams (RFC 6120 section 4.8.2).
 pub const SERVER: &str = "jabber:server";
+/// Content of streams of external components (XEP-0114).
+pub const COMPONENT: &str = "jabber:component:accept";
 /// The stream element, its features and errors (RFC 6120 section 4.8.1).
 pub const STREAM: &str = "http://etherx.jabber.org/streams";
 /// Conditions of stream errors (RFC 6120 section 4.9.2).

@@ -58,12 +58,13 @@ impl ResponseHeader<'_> {
     pub fn write(&self, out: &mut Vec<u8>) {
         write_header(
             out,
+            ns::CLIENT,
             [
                 ("from", Some(self.from).filter(|from| !from.is_empty())),
                 ("to", self.to),
                 ("id", Some(self.id)),
             ],
-            Some(self.lang),
+            &[VERSION, ("xml:lang", Some(self.lang))],
         );
     }
 }
@@ -95,7 +96,8 @@ impl ResponseHeader<'_> {
 
 /// Appends the XML declaration and the `<stream:stream …>` of an initiator of a client stream.
 pub fn write_client_header(out: &mut Vec<u8>, from: Option<&str>, to: &str, lang: Option<&str>) {
-    write_header(out, [("from", from), ("to", Some(to)), ("id", None)], lang);
+    let attributes = [("from", from), ("to", Some(to)), ("id", None)];
+    write_header(out, ns::CLIENT, attributes, &[VERSION, ("xml:lang", lang)]);
 }
 
 /// Appends the header of a client's stream whose client is spoken for: what it said, with the version that it said.
@@ -107,33 +109,42 @@ pub fn write_wrapped_header(
     version: &str,
 ) {
     let attributes = [("from", from), ("to", Some(to)), ("id", None)];
-    write_header_of(out, attributes, version, lang);
+    let more = [("version", Some(version)), ("xml:lang", lang)];
+    write_header(out, ns::CLIENT, attributes, &more);
 }
+
+/// Appends the XML declaration and the `<stream:stream …>` that answers an external component (XEP-0114 section 3): it
+/// has no version, so that nobody waits for features. If `from`, the component's own address, is empty, the attribute
+/// is left out.
+pub fn write_component_header(out: &mut Vec<u8>, from: &str, id: &str) {
+    let from = Some(from).filter(|from| !from.is_empty());
+    let attributes = [("from", from), ("to", None), ("id", Some(id))];
+    write_header(out, ns::COMPONENT, attributes, &[]);
+}
+
+type Attribute<'a> = (&'a str, Option<&'a str>);
+
+const VERSION: Attribute<'static> = ("version", Some("1.0"));
 
 /// The end of a stream we opened.
 pub const STREAM_END: &[u8] = b"</stream:stream>";
 
-fn write_header(out: &mut Vec<u8>, attributes: [(&str, Option<&str>); 3], lang: Option<&str>) {
-    write_header_of(out, attributes, "1.0", lang);
-}
-
-fn write_header_of(
+fn write_header(
     out: &mut Vec<u8>,
-    attributes: [(&str, Option<&str>); 3],
-    version: &str,
-    lang: Option<&str>,
+    content_ns: &str,
+    attributes: [Attribute<'_>; 3],
+    more: &[Attribute<'_>],
 ) {
     for part in [
         "<?xml version='1.0'?><stream:stream xmlns='",
-        ns::CLIENT,
+        content_ns,
         "' xmlns:stream='",
         ns::STREAM,
         "'",
     ] {
         out.extend_from_slice(part.as_bytes());
     }
-    let version = ("version", Some(version));
-    for (name, value) in attributes.into_iter().chain([version, ("xml:lang", lang)]) {
+    for (name, value) in attributes.iter().chain(more).copied() {
         if let Some(value) = value {
             for part in [" ", name, "='"] {
                 out.extend_from_slice(part.as_bytes());
@@ -171,7 +182,7 @@ pub fn secure_id() -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{ResponseHeader, secure_id, write_client_header};
+    use super::{ResponseHeader, secure_id, write_client_header, write_component_header};
 
     #[track_caller]
     fn check(out: Vec<u8>, expected: &str) {
@@ -215,6 +226,17 @@ mod tests {
             out,
             "<?xml version='1.0'?><stream:stream xmlns='jabber:client' \
              xmlns:stream='http://etherx.jabber.org/streams' to='example.net' version='1.0'>",
+        );
+    }
+
+    #[test]
+    fn the_header_for_a_component_has_neither_version_nor_language() {
+        let mut out = Vec::new();
+        write_component_header(&mut out, "gateway.example.net", "x1");
+        check(
+            out,
+            "<?xml version='1.0'?><stream:stream xmlns='jabber:component:accept' \
+             xmlns:stream='http://etherx.jabber.org/streams' from='gateway.example.net' id='x1'>",
         );
     }
 

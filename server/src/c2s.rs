@@ -15,7 +15,7 @@ use protocol::stream::{ResponseHeader, StreamHeader};
 use protocol::websocket::{Control, FrameFault, code};
 use protocol::xml::{Frame, Item, Limits, Stamp};
 use protocol::{Element, Framing, Stanza, StreamCondition, StreamError, ns};
-use transport::TlsError;
+use transport::{AcceptKind, Handshake, TlsError};
 
 use crate::outlet::{Batch, Decrypted, Event, Flag, Order, SessionRef};
 use crate::router::Router;
@@ -29,7 +29,7 @@ pub mod newcomers;
 pub mod resumable;
 pub mod resume;
 pub mod session;
-mod shaper;
+pub(crate) mod shaper;
 pub mod task;
 pub mod timing;
 
@@ -43,6 +43,8 @@ use newcomers::{Newcomer, Newcomers, Whom};
 pub const READ_BYTES: usize = 64 * 1024;
 /// Longest time between our last bytes and the end of the connection.
 pub const GOODBYE_TIMEOUT: Duration = Duration::from_secs(2);
+/// A TLS handshake must be finished by then.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Items of one read that a thread keeps room for.
 const ITEMS_KEEP_MAX: usize = 1_024;
 
@@ -353,6 +355,41 @@ impl Connection {
         Ok(())
     }
 
+    /// TLS, from its first byte to the end of the handshake: what login has to know of it.
+    pub async fn handshake(&mut self, kind: AcceptKind) -> Result<Option<Handshake>, End> {
+        let tls = self.listener.tls.as_ref().map(|tls| tls.accept(kind));
+        let Some(tls) = tls else {
+            return Err(StreamCondition::InternalServerError.into());
+        };
+        self.outlet.start_tls(tls);
+        let done = tokio::time::timeout(HANDSHAKE_TIMEOUT, async {
+            while self.outlet.with_tls(|tls| tls.is_handshaking()) == Some(true) {
+                self.readable().await?;
+                let admission = self.admission.clone();
+                let Some(_turn) = admission.handshakes.take().await else {
+                    return Err(StreamCondition::ResourceConstraint.into());
+                };
+                self.take_received()?;
+            }
+            Ok::<(), End>(())
+        });
+        let done = done.await;
+        let metrics = &self.router.metrics.tls_handshakes;
+        match done {
+            Ok(Ok(())) => metrics.ok.inc(),
+            Ok(Err(_)) => {
+                metrics.failed.inc();
+                return Err(End::Lost);
+            }
+            Err(_) => {
+                metrics.timeout.inc();
+                return Err(End::Lost);
+            }
+        };
+        let handshake = self.outlet.with_tls(|tls| tls.take_handshake());
+        Ok(handshake.flatten())
+    }
+
     /// Appends our header.
     pub fn send_header(&mut self, header: &ResponseHeader<'_>) {
         self.outlet.push_header(header, &mut self.batch);
@@ -450,12 +487,21 @@ pub(crate) fn receive_items(
     intake: &mut Intake,
     stamp: &Stamp<'_>,
 ) -> Received {
+    receive_with(outlet, intake, |frame| copy_out(frame, stamp))
+}
+
+/// The same for others than clients: `copy` makes something of each element that outlives the read buffer.
+pub(crate) fn receive_with(
+    outlet: &SessionRef,
+    intake: &mut Intake,
+    copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
+) -> Received {
     let mut items = ITEMS.take();
     let mut fault = None;
     let mut bytes = 0;
     let end = receive(outlet, |plain| {
         bytes = plain.len();
-        fault = frame_all(intake, plain, stamp, &mut items);
+        fault = frame_all(intake, plain, copy, &mut items);
     });
     let is_element = |item: &Incoming| !matches!(item, Incoming::Ping(_));
     outlet.heard(intake.is_inside(), items.iter().any(is_element));
@@ -468,8 +514,17 @@ pub(crate) fn receive_items(
 
 /// Frames bytes that the negotiation had read ahead.
 pub(crate) fn frame_unparsed(intake: &mut Intake, bytes: &mut [u8], stamp: &Stamp<'_>) -> Received {
+    frame_with(intake, bytes, |frame| copy_out(frame, stamp))
+}
+
+/// The same for others than clients.
+pub(crate) fn frame_with(
+    intake: &mut Intake,
+    bytes: &mut [u8],
+    copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
+) -> Received {
     let mut items = ITEMS.take();
-    let end = frame_all(intake, bytes, stamp, &mut items);
+    let end = frame_all(intake, bytes, copy, &mut items);
     Received {
         items,
         bytes: bytes.len(),
@@ -488,14 +543,12 @@ pub(crate) fn give_back(mut items: Vec<Incoming>) {
 fn frame_all(
     intake: &mut Intake,
     input: &mut [u8],
-    stamp: &Stamp<'_>,
+    copy: impl Fn(&Frame<'_>) -> Result<Incoming, End>,
     items: &mut Vec<Incoming>,
 ) -> Option<End> {
     let read = intake.read(input, |found| {
         let (item, flow) = match found {
-            Found::Item(Item::Element(frame)) => {
-                (copy_out(&frame, stamp)?, ControlFlow::Continue(()))
-            }
+            Found::Item(Item::Element(frame)) => (copy(&frame)?, ControlFlow::Continue(())),
             Found::Item(Item::Close) => (Incoming::Close, ControlFlow::Break(())),
             Found::Item(Item::Header(_)) => return Err(StreamCondition::BadFormat.into()),
             Found::Ping(ping) => (Incoming::Ping(Box::new(ping)), ControlFlow::Continue(())),

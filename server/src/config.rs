@@ -182,6 +182,7 @@ impl Config {
             listen: Listen {
                 c2s: vec![starttls, direct],
                 http: vec![web, metrics],
+                component: Vec::new(),
             },
             modules: ModulesConfig::zero(),
             ..Self::default()
@@ -330,7 +331,8 @@ impl Config {
         let c2s = self.listen.c2s.iter().enumerate();
         let c2s = c2s.map(|(index, listener)| {
             let place = format!("listen.c2s[{index}]");
-            (place, listener.shaper(), listener.access.as_str())
+            let access = listener.access.as_str();
+            (place, listener.shaper(), access, "log in")
         });
         let http = self.listen.http.iter().enumerate();
         let websocket = http.flat_map(|(port, http)| {
@@ -338,10 +340,21 @@ impl Config {
             handlers.map(move |(index, handler)| {
                 let handlers = format!("listen.http[{port}].handlers");
                 let place = format!("{handlers}.mongoose_websocket_handler[{index}]");
-                (place, handler.shaper(), handler.access.as_str())
+                (place, handler.shaper(), handler.access.as_str(), "log in")
             })
         });
-        for (place, shaper, rule) in c2s.chain(websocket) {
+        let component = self.listen.component.iter().enumerate();
+        let component = component.map(|(index, listener)| {
+            let place = format!("listen.component[{index}]");
+            let access = listener.access.as_str();
+            (
+                place,
+                listener.shaper(),
+                access,
+                "write to these components",
+            )
+        });
+        for (place, shaper, rule, what) in c2s.chain(websocket).chain(component) {
             if let Some(name) = shaper
                 && checks.is_sound("shaper")
                 && !self.shaper.contains_key(name)
@@ -353,7 +366,7 @@ impl Config {
             }
             if checks.is_sound("access") && checks.is_sound("host_config") && !is_rule(rule) {
                 let message =
-                    format!("there is no rule `{rule}` in `[access]`: nobody could log in");
+                    format!("there is no rule `{rule}` in `[access]`: nobody could {what}");
                 let known: Vec<&str> = self.access.keys().map(String::as_str).collect();
                 let hint = daemon::config::nearest(rule, known);
                 checks.finding(&format!("{place}.access"), message, hint);
@@ -413,6 +426,20 @@ impl Config {
         }
     }
 
+    /// Components whose stanzas others could read on the way.
+    fn check_components(&self, is_meant: bool, checks: &mut Checks<'_>) {
+        for (index, listener) in self.listen.component.iter().enumerate() {
+            let path = format!("listen.component[{index}]");
+            let is_open = listener.tls.is_none() && !listener.is_local();
+            if is_open && !is_meant && checks.is_sound(&path) {
+                let message = "components would send and get messages without encryption";
+                let hint = "add `tls = {}`, or say \
+                    `i_know_unsafe = [\"component_without_tls\"]` in `[general]`";
+                checks.finding(&path, message, hint);
+            }
+        }
+    }
+
     /// What would hurt somebody who does not know what it does.
     fn check_safety(&self, checks: &mut Checks<'_>) {
         if !checks.is_sound("general.i_know_unsafe") {
@@ -455,6 +482,7 @@ impl Config {
                 }
             }
         }
+        self.check_components(is_known(Unsafe::ComponentWithoutTls), checks);
         self.check_admin_api(is_known(Unsafe::GraphqlWithoutTls), checks);
         let is_reachable = self.listen.c2s.iter().any(|listener| !listener.is_local());
         if is_reachable && checks.is_sound("listen.c2s") && !is_known(Unsafe::DummyAuth) {

@@ -17,6 +17,7 @@ pub mod bosh;
 pub mod c2s;
 pub mod check;
 pub mod cluster;
+pub mod component;
 pub mod config;
 pub mod ctl;
 pub mod fault;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use daemon::{Shutdown, Tasks};
 use prometheus_client::metrics::gauge::Gauge;
+use protocol::StreamCondition;
 use tokio::net::{TcpListener, TcpStream};
 use tracing::{debug, warn};
 use transport::{ProxyProtocol, Socket};
@@ -15,6 +16,7 @@ use crate::c2s::negotiate::negotiate;
 use crate::c2s::session::Session;
 use crate::c2s::task::ConnectionTask;
 use crate::c2s::{Admission, Connection, End, ListenerSettings, close_gently};
+use crate::metrics::{Metrics, Surface};
 use crate::outlet::Outlet;
 use crate::router::Router;
 
@@ -43,36 +45,43 @@ impl ClientListener {
     /// Accepts until the node is stopped.
     pub async fn serve(self, router: Arc<Router>, tasks: Tasks, shutdown: Shutdown) {
         let open = Arc::new(AtomicUsize::new(0));
-        loop {
-            let accepted = tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return,
-                accepted = self.socket.accept() => accepted,
+        accept_each(&self.socket, &shutdown, |stream, peer| {
+            let gauge = &router.metrics.connections;
+            let place = OpenPlace::take(&open, self.settings.connections_max, gauge);
+            let Some(place) = place else {
+                let condition = StreamCondition::ResourceConstraint;
+                return router.metrics.reject(Surface::Connection, condition);
             };
-            match accepted {
-                Ok((stream, peer)) => {
-                    let gauge = &router.metrics.connections;
-                    let place = OpenPlace::take(&open, self.settings.connections_max, gauge);
-                    let Some(place) = place else {
-                        router.metrics.reject(
-                            crate::metrics::Surface::Connection,
-                            protocol::StreamCondition::ResourceConstraint,
-                        );
-                        continue;
-                    };
-                    router.metrics.connections_accepted.inc();
-                    let accepted = Accepted {
-                        stream,
-                        peer,
-                        settings: self.settings.clone(),
-                        admission: self.admission.clone(),
-                    };
-                    tasks.spawn("c2s", serve(accepted, router.clone(), place));
-                }
-                Err(error) => {
-                    warn!(%error, "connection could not be accepted");
-                    tokio::time::sleep(ACCEPT_RETRY).await;
-                }
+            router.metrics.connections_accepted.inc();
+            let accepted = Accepted {
+                stream,
+                peer,
+                settings: self.settings.clone(),
+                admission: self.admission.clone(),
+            };
+            tasks.spawn("c2s", serve(accepted, router.clone(), place));
+        })
+        .await;
+    }
+}
+
+/// Accepts until `end` begins, and hands on each connection with its address.
+pub(crate) async fn accept_each(
+    socket: &TcpListener,
+    end: &Shutdown,
+    mut take: impl FnMut(TcpStream, SocketAddr),
+) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = end.cancelled() => return,
+            accepted = socket.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => take(stream, peer),
+            Err(error) => {
+                warn!(%error, "connection could not be accepted");
+                tokio::time::sleep(ACCEPT_RETRY).await;
             }
         }
     }
@@ -86,7 +95,7 @@ pub struct OpenPlace {
 
 impl OpenPlace {
     /// One of `max` places, shown by `gauge`. `None` if all are taken; only the accept loop takes any.
-    fn take(open: &Arc<AtomicUsize>, max: usize, gauge: &Gauge) -> Option<Self> {
+    pub(crate) fn take(open: &Arc<AtomicUsize>, max: usize, gauge: &Gauge) -> Option<Self> {
         if open.load(Ordering::Relaxed) >= max {
             return None;
         }
@@ -163,21 +172,16 @@ pub(crate) async fn client_address(
     stream: &TcpStream,
     peer: SocketAddr,
     proxy: Option<&ProxyProtocol>,
-    router: &Router,
+    metrics: &Metrics,
 ) -> Option<SocketAddr> {
     let Some(proxy) = proxy else {
         return Some(peer);
     };
-    let announced = tokio::select! {
-        biased;
-        _ = router.leaving.begun() => return None,
-        announced = proxy.accept(stream, peer) => announced,
-    };
-    match announced {
+    match proxy.accept(stream, peer).await {
         Ok(client) => Some(client),
         Err(refused) => {
             debug!(%refused, "connection was not announced");
-            router.metrics.proxy_refused.of(refused.label()).inc();
+            metrics.proxy_refused.of(refused.label()).inc();
             None
         }
     }
@@ -186,7 +190,12 @@ pub(crate) async fn client_address(
 /// A connection that nothing but a PROXY header was read from.
 async fn accepted_connection(mut accepted: Accepted, router: Arc<Router>) -> Option<Connection> {
     let proxy = accepted.settings.proxy_protocol.as_ref();
-    accepted.peer = client_address(&accepted.stream, accepted.peer, proxy, &router).await?;
+    let address = client_address(&accepted.stream, accepted.peer, proxy, &router.metrics);
+    accepted.peer = tokio::select! {
+        biased;
+        _ = router.leaving.begun() => return None,
+        address = address => address?,
+    };
     match accepted.into_connection(router) {
         Ok(conn) => Some(conn),
         Err(error) => {

@@ -128,6 +128,8 @@ pub enum Surface {
     Connection,
     /// An HTTP connection.
     Http,
+    /// A component's stream or connection.
+    Component,
 }
 
 impl Surface {
@@ -136,6 +138,7 @@ impl Surface {
             Self::Stream => "stream",
             Self::Connection => "connection",
             Self::Http => "http",
+            Self::Component => "component",
         }
     }
 }
@@ -324,6 +327,19 @@ pub struct ModuleMetrics {
     pub offline_delivered: Counter,
 }
 
+/// Counters of external components.
+#[derive(Clone, Debug)]
+pub struct ComponentMetrics {
+    /// Connections that are open.
+    pub connections: Gauge,
+    /// Proofs of the secret.
+    pub handshakes: ByResult,
+    /// Stanzas read from components.
+    pub stanzas_received: ByKind,
+    /// Stanzas handed to components.
+    pub stanzas_delivered: ByKind,
+}
+
 /// All metrics of the node.
 pub struct Metrics {
     /// Stanzas read from clients.
@@ -356,6 +372,8 @@ pub struct Metrics {
     pub tls_handshakes: ByResult,
     /// HTTP.
     pub http: HttpMetrics,
+    /// External components.
+    pub components: ComponentMetrics,
     /// BOSH.
     pub bosh: BoshMetrics,
     /// Unsettled stanzas and slow readers.
@@ -446,6 +464,7 @@ impl Metrics {
             logins: logins(registry),
             tls_handshakes: tls_handshakes(registry),
             http: http(registry),
+            components: components(registry),
             bosh: bosh(registry),
             ledger: ledger(registry),
             modules: modules(registry),
@@ -556,6 +575,31 @@ fn http(registry: &mut Registry) -> HttpMetrics {
             registry,
             "xmpp_http_responses_total",
             "HTTP requests answered, by class of status",
+        ),
+    }
+}
+
+fn components(registry: &mut Registry) -> ComponentMetrics {
+    ComponentMetrics {
+        connections: gauge(
+            registry,
+            "xmpp_component_connections",
+            "Open connections of components",
+        ),
+        handshakes: ByResult::register(
+            registry,
+            "xmpp_component_handshakes_total",
+            "Components that had to prove that they know the secret",
+        ),
+        stanzas_received: ByKind::register(
+            registry,
+            "xmpp_component_stanzas_received_total",
+            "Stanzas read from components",
+        ),
+        stanzas_delivered: ByKind::register(
+            registry,
+            "xmpp_component_stanzas_delivered_total",
+            "Stanzas handed to components",
         ),
     }
 }

@@ -17,6 +17,7 @@ use crate::auth::{self, Auth};
 use crate::bosh::{self, Bosh};
 use crate::c2s::newcomers::Newcomers;
 use crate::c2s::{Admission, HANDSHAKES_WAITING_MAX, ListenerSettings};
+use crate::component::listener::ComponentSocket;
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts};
 use crate::ledger::{Ledger, Origin};
@@ -32,12 +33,15 @@ use crate::storage::{self, Db, Observer, Place};
 use crate::turns::Turns;
 
 mod commands;
+pub mod components;
 pub mod data_dir;
 pub mod drain;
 mod graphql;
 mod http;
 pub mod idle;
 pub mod plan;
+
+use components::ComponentPlan;
 
 /// What a node is made of: the checked configuration, without its words.
 pub struct NodePlan {
@@ -49,6 +53,8 @@ pub struct NodePlan {
     pub listeners: Vec<ListenerPlan>,
     /// HTTP listeners.
     pub http: Vec<HttpPlan>,
+    /// Listeners for components.
+    pub components: Vec<ComponentPlan>,
     /// For those of them that serve BOSH.
     pub bosh: bosh::Settings,
     /// Host types.
@@ -147,6 +153,8 @@ pub struct Node {
     pub clients: Vec<SocketAddr>,
     /// Addresses of its HTTP listeners, in the order of the plan, and what they serve.
     pub http: Vec<http::Served>,
+    /// Addresses of its listeners for components, in the order of the plan.
+    pub components: Vec<SocketAddr>,
     /// The router, for in-process tests and the control socket.
     pub router: Arc<Router>,
     tls: Vec<ServerTls>,
@@ -196,8 +204,9 @@ impl Node {
         let admission = Arc::new(admission(&plan.listeners, &plan.http));
         let listeners = bind_clients(plan.listeners, &admission)?;
         let ports = http::bind(plan.http)?;
+        let components = components::bind(plan.components, &admission)?;
         let clients = addresses(&listeners);
-        let tls = certificates(&listeners, &ports);
+        let tls = certificates(&listeners, &ports, &components);
         let control = bind_control(&plan.data_dir)?;
         let in_flight = InFlightStore::new(db.clone());
         recover(&router, &in_flight).await?;
@@ -218,14 +227,13 @@ impl Node {
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.
-        for listener in listeners {
-            let serve = listener.serve(router.clone(), tasks.clone(), shutdown.clone());
-            tasks.spawn("listener", serve);
-        }
+        serve_clients(listeners, &router, &tasks, &shutdown);
+        let components = components::serve(components, &router, &tasks, &shutdown);
         readiness.set(State::Ready);
         let node = Self {
             clients,
             http,
+            components,
             router,
             tls,
             db,
@@ -255,6 +263,8 @@ impl Node {
         self.readiness.set(State::Draining);
         let deadline = tokio::time::Instant::now() + self.drain.grace;
         drain::sessions(&self.router, &self.drain, &self.shutdown, deadline).await;
+        let latest = deadline - self.drain.closing() / 2;
+        components::drain(&self.router, &self.shutdown, latest).await;
         let left = deadline.saturating_duration_since(tokio::time::Instant::now());
         let drained = self.shutdown.drain(left).await;
         if drained.cut > 0 {
@@ -421,16 +431,33 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
 
+fn serve_clients(
+    listeners: Vec<ClientListener>,
+    router: &Arc<Router>,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) {
+    for listener in listeners {
+        let serve = listener.serve(router.clone(), tasks.clone(), shutdown.clone());
+        tasks.spawn("listener", serve);
+    }
+}
+
 /// Where they listen.
 fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {
     let addresses = listeners.iter().map(ClientListener::address);
     addresses.filter_map(Result::ok).collect()
 }
 
-fn certificates(clients: &[ClientListener], http: &[http::Bound]) -> Vec<ServerTls> {
+fn certificates(
+    clients: &[ClientListener],
+    http: &[http::Bound],
+    components: &[ComponentSocket],
+) -> Vec<ServerTls> {
     let of_clients = clients.iter().filter_map(|l| l.settings.tls.clone());
     of_clients
         .chain(http.iter().filter_map(http::Bound::tls))
+        .chain(components::tls(components))
         .collect()
 }
 

@@ -306,6 +306,11 @@ impl Outlet {
         self.state.lock().bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
     }
 
+    /// Gives a component's connection its limit: it has no address of a session.
+    pub fn admit(&self, bytes_max: u32) {
+        self.state.lock().bytes_max = bytes_max;
+    }
+
     /// Seconds of the ledger's clock when the session was bound, on whichever connection.
     pub fn bound_at(&self) -> u32 {
         self.bound_at.load(Ordering::Relaxed)

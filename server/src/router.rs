@@ -9,6 +9,8 @@
 //! | full, bound | that session | that session | that session, if presence is shared |
 //! | full, not bound | `chat` as bare; `service-unavailable` | subscriptions as bare; else ignored | `service-unavailable` |
 //! | a subdomain of ours | its module | its module | its module |
+//! | a component's domain, connected | the component | the component | the component |
+//! | the same, away | `service-unavailable` | dropped | `service-unavailable` |
 //! | another domain | `remote-server-not-found` | the same | the same |
 //!
 //! That is RFC 6121 section 8; `groupchat` to an account bounces, `headline` is never stored, errors are never
@@ -31,6 +33,7 @@ use crate::c2s::resumable::Resumable;
 use crate::c2s::resume::Token;
 use crate::c2s::timing::Timings;
 use crate::cluster::Sessions;
+use crate::component::{ComponentRef, Components, Found};
 use crate::host::config::Acknowledge;
 use crate::host::{Host, Hosts, Owned};
 use crate::iq::{IqRequest, IqTable, Target};
@@ -62,6 +65,10 @@ pub enum Destination {
     Server(Arc<Host>),
     /// A subdomain that a module owns, or somebody there.
     Subdomain(Arc<Owned>),
+    /// An external component, or somebody there.
+    Component(ComponentRef),
+    /// A component that was there, and is not now.
+    AbsentComponent,
     /// Somebody else's domain.
     Remote,
 }
@@ -87,6 +94,8 @@ pub struct Router {
     hosts: ArcSwap<Hosts>,
     /// The session table.
     pub sessions: Sessions,
+    /// The domains of external components.
+    pub components: Components,
     /// Who waits for what.
     pub ledger: Arc<Ledger>,
     /// Sessions that may be resumed.
@@ -129,6 +138,7 @@ impl Router {
         Arc::new(Self {
             hosts: ArcSwap::from_pointee(Hosts::default()),
             sessions: Sessions::default(),
+            components: Components::default(),
             ledger,
             resumable: Resumable::default(),
             leaving: Leaving::default(),
@@ -222,6 +232,12 @@ impl Router {
         self.hosts.load().find_subdomain(name).cloned()
     }
 
+    /// Whether a domain is ours, or one that a module owns below ours.
+    pub fn has_domain(&self, domain: &str) -> bool {
+        let hosts = self.hosts.load();
+        hosts.find(domain).is_some() || hosts.find_subdomain(domain).is_some()
+    }
+
     /// A scope for handlers.
     pub fn scope(self: &Arc<Self>) -> Route {
         Route {
@@ -240,7 +256,11 @@ impl Router {
         match hosts.find(to.domain()) {
             None => match hosts.find_subdomain(to.domain()) {
                 Some(owned) => Destination::Subdomain(owned.clone()),
-                None => Destination::Remote,
+                None => match self.components.find(to.domain()) {
+                    Found::Connected(component) => Destination::Component(component),
+                    Found::Away => Destination::AbsentComponent,
+                    Found::Unknown => Destination::Remote,
+                },
             },
             Some(host) if to.local().is_some() => Destination::Account(host.clone()),
             Some(host) => Destination::Server(host.clone()),
@@ -299,6 +319,8 @@ impl Route {
             Destination::Account(host) => Box::pin(self.account_stanza(&host, delivery)).await,
             Destination::Server(host) => Box::pin(self.server_stanza(&host, delivery)).await,
             Destination::Subdomain(owned) => self.subdomain_stanza(&owned, delivery).await,
+            Destination::Component(component) => self.component_stanza(&component, delivery),
+            Destination::AbsentComponent => self.absent_component_stanza(delivery),
             Destination::Remote => {
                 let error = StanzaError::new(StanzaCondition::RemoteServerNotFound)
                     .with_text("this server does not federate");
@@ -402,11 +424,15 @@ impl Route {
         self.settle(delivery.token);
     }
 
-    /// Hands an answer of ours to the session it is for; there is nobody to tell if that is gone.
+    /// Hands an answer of ours to the session or the component it is for; there is nobody to tell if that is gone.
     pub fn reply(&mut self, reply: Stanza) {
-        let session = reply.to().and_then(|to| self.router.sessions.find(to));
-        if let Some(session) = session {
-            let _gone = session.push(reply, None, &mut self.batch);
+        let Some(to) = reply.to() else { return };
+        let outlet = self.router.sessions.find(to).or_else(|| {
+            let component = self.router.components.connected(to.domain())?;
+            Some(component.outlet.clone())
+        });
+        if let Some(outlet) = outlet {
+            let _gone = outlet.push(reply, None, &mut self.batch);
         }
     }
 }

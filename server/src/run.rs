@@ -254,6 +254,9 @@ fn announce(node: &Node, config: &Config) {
             info!(target: LIFECYCLE, %address, "BOSH is served");
         }
     }
+    for address in &node.components {
+        info!(target: LIFECYCLE, %address, "components are served");
+    }
     if node.clients.is_empty() {
         error!("no listener for clients is configured");
     }

@@ -33,10 +33,12 @@ use crate::ledger::Ledger;
 use crate::listen::http::{HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::metrics::Metrics;
 use crate::modules::ModulesConfig;
-pub(crate) use crate::modules::config::{StaleH, StreamManagement};
+pub(crate) use crate::modules::config::{Disco, Presence, Roster, StaleH, StreamManagement};
 pub(crate) use crate::node::HostPlan;
+pub(crate) use crate::node::NodePlan;
+pub(crate) use crate::node::components::ComponentPlan;
 pub(crate) use crate::node::plan::BYTES_BEFORE_LOGIN_MAX;
-use crate::node::{ListenerPlan, Node, NodePlan, drain};
+use crate::node::{ListenerPlan, Node, drain};
 use crate::outlet::{Outlet, SessionRef};
 use crate::router::Router;
 use crate::storage::accounts::AccountStore;
@@ -77,6 +79,7 @@ pub(crate) struct TestNode {
     pub(crate) router: Arc<Router>,
     pub(crate) address: SocketAddr,
     pub(crate) http: Vec<SocketAddr>,
+    pub(crate) components: Vec<SocketAddr>,
     pub(crate) shutdown: Shutdown,
     pub(crate) running: JoinHandle<()>,
     dir: TempDir,
@@ -97,6 +100,7 @@ impl TestNode {
         let shutdown = Shutdown::new();
         let node = Node::start(plan, shutdown.clone()).await.unwrap();
         let (router, address) = (node.router.clone(), node.clients[0]);
+        let components = node.components.clone();
         let http = node.http.iter().map(|served| served.address).collect();
         #[expect(clippy::disallowed_methods, reason = "outlives the node's own tasks")]
         let running = tokio::spawn(node.run());
@@ -104,6 +108,7 @@ impl TestNode {
             router,
             address,
             http,
+            components,
             shutdown,
             running,
             dir,
@@ -159,7 +164,7 @@ impl TestNode {
 /// An HTTP port for clients over WebSocket.
 pub(crate) fn websocket_plan() -> HttpPlan {
     let plan = WebSocketPlan {
-        settings: settings(),
+        settings: listener_settings(),
         timing: Timing::default(),
     };
     HttpPlan {
@@ -176,7 +181,8 @@ pub(crate) fn websocket_plan() -> HttpPlan {
     }
 }
 
-fn settings() -> ListenerSettings {
+/// What connections of a test's listener get.
+pub(crate) fn listener_settings() -> ListenerSettings {
     ListenerSettings {
         tls_mode: TlsMode::None,
         tls: None,
@@ -200,9 +206,10 @@ pub(crate) fn plan(dir: &TempDir) -> NodePlan {
         listeners: vec![ListenerPlan {
             address: "127.0.0.1:0".parse().unwrap(),
             options: ListenOptions::default(),
-            settings: settings(),
+            settings: listener_settings(),
         }],
         http: Vec::new(),
+        components: Vec::new(),
         bosh: crate::bosh::Settings::new(&Default::default(), 64 * 1024),
         hosts: vec![host_plan()],
         default_domain: DOMAIN.into(),
@@ -632,6 +639,12 @@ impl Client {
             }
         })
         .await;
+    }
+
+    /// Lets the kernel keep hardly anything for it that it has not read.
+    pub(crate) fn keep_little_unread(&self) {
+        let socket = socket2::SockRef::from(&self.stream);
+        socket.set_recv_buffer_size(4_096).unwrap();
     }
 
     /// Ends the connection with a reset, as a network that is gone would.

@@ -11,4 +11,5 @@ def parse():
     parser.add_argument("--domain", required=True)
     parser.add_argument("--password", required=True, help="that of romeo and juliet")
     parser.add_argument("--certificate", required=True, help="the server's, self-signed, in PEM")
+    parser.add_argument("--component-port", type=int, help="for components, which know the same password")
     return parser.parse_args()

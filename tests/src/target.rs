@@ -47,6 +47,7 @@ pub struct Target {
     c2s: SocketAddr,
     c2s_tls: SocketAddr,
     c2s_starttls: Option<SocketAddr>,
+    component: Option<SocketAddr>,
     http: Vec<SocketAddr>,
     running: Running,
     directory: Directory,
@@ -84,6 +85,11 @@ impl Target {
     /// The port where STARTTLS is required, if the server can have one beside the others.
     pub fn starttls_required(&self) -> Option<SocketAddr> {
         self.c2s_starttls
+    }
+
+    /// The first port for components, if the configuration has any.
+    pub fn component(&self) -> Option<SocketAddr> {
+        self.component
     }
 
     /// HTTP ports of the setup's own configuration, in its order.
@@ -194,6 +200,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
     let [c2s, c2s_tls, c2s_starttls] = node.clients[..] else {
         bail!("the node listens on {:?}", node.clients)
     };
+    let component = node.components.first().copied();
     let http = node.http.iter().map(|served| served.address).collect();
     // The test waits for it in `stop`.
     #[allow(clippy::disallowed_methods)]
@@ -202,6 +209,7 @@ async fn start_meerkat(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: Some(c2s_starttls),
+        component,
         http,
         running: Running::Node { shutdown, run },
         directory,
@@ -251,6 +259,7 @@ fn start_prosody(setup: &Setup) -> Result<Target> {
         c2s,
         c2s_tls,
         c2s_starttls: None,
+        component: None,
         http: Vec::new(),
         running: Running::Process { _process: process },
         directory,
@@ -282,7 +291,7 @@ fn write_certificate(directory: &Path) -> Result<()> {
 
 /// For servers that cannot be told to choose a port themselves. Another process may take it in between: then the
 /// server does not start, and the test says so.
-fn free_address() -> Result<SocketAddr> {
+pub fn free_address() -> Result<SocketAddr> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
@@ -337,12 +346,14 @@ impl Drop for Process {
 }
 
 /// A directory of its own, removed when dropped.
-pub(crate) struct Directory {
-    pub(crate) path: PathBuf,
+pub struct Directory {
+    /// Where it is.
+    pub path: PathBuf,
 }
 
 impl Directory {
-    pub(crate) fn new() -> Result<Self> {
+    /// A new one.
+    pub fn new() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!(
             "meerkat-test-{}-{}",

@@ -3,8 +3,9 @@
 use std::io::{self, Read};
 use std::net::{Shutdown, SocketAddr};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -154,6 +155,26 @@ impl Socket {
 /// with it 32 kB; throughput is the same.
 pub const NOT_SENT_BYTES_MAX: u32 = 16 * 1024;
 
+/// Lets the kernel find out whether a silent peer is still there: it is asked after [`KEEP_ALIVE_AFTER`], and given up
+/// after [`KEEP_ALIVE_PROBES`] questions without an answer, one each [`KEEP_ALIVE_INTERVAL`].
+///
+/// # Errors
+/// If the kernel refuses an option.
+pub fn keep_alive(stream: &TcpStream) -> io::Result<()> {
+    let options = TcpKeepalive::new()
+        .with_time(KEEP_ALIVE_AFTER)
+        .with_interval(KEEP_ALIVE_INTERVAL)
+        .with_retries(KEEP_ALIVE_PROBES);
+    SockRef::from(stream).set_tcp_keepalive(&options)
+}
+
+/// Silence after which a peer is asked, see [`keep_alive`].
+pub const KEEP_ALIVE_AFTER: Duration = Duration::from_secs(60);
+/// Time between two questions.
+pub const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Questions without an answer.
+pub const KEEP_ALIVE_PROBES: u32 = 4;
+
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
@@ -203,6 +224,17 @@ mod tests {
     #[test]
     fn a_pipe_makes_no_socket_larger() {
         assert_eq!(size_of::<Socket>(), size_of::<TcpStream>());
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_is_asked_by_the_kernel() {
+        let (_socket, client) = connected().await;
+        let kernel = SockRef::from(&client);
+        assert!(!kernel.keepalive().unwrap());
+        keep_alive(&client).unwrap();
+        assert!(kernel.keepalive().unwrap());
+        assert_eq!(kernel.tcp_keepalive_time().unwrap(), KEEP_ALIVE_AFTER);
+        assert_eq!(kernel.tcp_keepalive_retries().unwrap(), KEEP_ALIVE_PROBES);
     }
 
     #[tokio::test]

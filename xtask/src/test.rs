@@ -181,6 +181,7 @@ const DEBIAN: &[(&[&str], &[&str])] = &[
         &["python3", "python3-venv"],
     ),
     (&["profanity", "--version"], &["profanity"]),
+    (&["haproxy", "-v"], &["haproxy"]),
     (
         &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb"],
         &["postgresql"],

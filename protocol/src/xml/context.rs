@@ -72,7 +72,7 @@ impl Context {
             Self::None => None,
             Self::Framed | Self::Client => Some(ns::CLIENT),
             Self::Server => Some(ns::SERVER),
-            Self::Other(other) => [ns::CLIENT, ns::SERVER]
+            Self::Other(other) => [ns::CLIENT, ns::SERVER, ns::COMPONENT]
                 .into_iter()
                 .find(|content| *content == &*other.default),
         }

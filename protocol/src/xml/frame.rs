@@ -3,7 +3,8 @@ use std::borrow::Cow;
 
 use super::context::Context;
 use super::pass::{Index, Key, Ns, Outside, Place};
-use super::{server_owned, tree};
+use super::server_owned::{self, Sender};
+use super::tree;
 use crate::stanza::{
     self, Edit, Kind, Located, Parts, Payload, PayloadNs, Spliced, Stanza, StanzaType,
 };
@@ -176,7 +177,20 @@ impl<'a> Frame<'a> {
     /// A stanza that breaks the rules of RFC 6120 section 8, that is none of the stream's content namespace, or that is
     /// too large.
     pub fn to_stanza(&self, stamp: &Stamp<'_>) -> Result<Stanza, Box<Refused>> {
-        self.routed(stamp).map_err(|error| {
+        self.stanza_of(Sender::Client, stamp)
+    }
+
+    /// The same for a stanza of a service, such as an external component (XEP-0114): it may say what rooms and their
+    /// archives say, but nothing in the name of the server.
+    ///
+    /// # Errors
+    /// As [`Self::to_stanza`].
+    pub fn to_service_stanza(&self, stamp: &Stamp<'_>) -> Result<Stanza, Box<Refused>> {
+        self.stanza_of(Sender::Service, stamp)
+    }
+
+    fn stanza_of(&self, sender: Sender, stamp: &Stamp<'_>) -> Result<Stanza, Box<Refused>> {
+        self.routed(sender, stamp).map_err(|error| {
             Box::new(Refused {
                 reply: self.reply(stamp, &error),
                 error,
@@ -184,7 +198,7 @@ impl<'a> Frame<'a> {
         })
     }
 
-    fn routed(&self, stamp: &Stamp<'_>) -> Result<Stanza, StanzaError> {
+    fn routed(&self, sender: Sender, stamp: &Stamp<'_>) -> Result<Stanza, StanzaError> {
         let kind = self.kind.ok_or(StanzaCondition::BadRequest)?;
         if self.is_oversized {
             return Err(StanzaError::new(StanzaCondition::NotAllowed)
@@ -199,7 +213,7 @@ impl<'a> Frame<'a> {
         let to = self.to()?;
         if self.index.has_server_owned {
             let mut element = self.as_client_element();
-            if server_owned::remove(&mut element, stamp.is_ours) {
+            if server_owned::remove(&mut element, sender, stamp.is_ours) {
                 return restamped(element, to.as_ref(), stamp);
             }
         }

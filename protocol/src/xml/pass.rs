@@ -784,7 +784,7 @@ impl Pass<'_> {
         if is_reserved {
             return Err(Fault::MALFORMED);
         }
-        if name == ns::CLIENT || name == ns::SERVER {
+        if [ns::CLIENT, ns::SERVER, ns::COMPONENT].contains(&name) {
             if depth == 1 && prefix.is_empty() {
                 self.progress.index.set_place(Key::Xmlns, place);
             } else {

@@ -5,6 +5,18 @@
 //! XEP-0045) or a stream's counters (XEP-0198). [`TABLE`] is the one list.
 use crate::{Element, Jid, ns};
 
+/// Who has sent a stanza.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Sender {
+    /// A client: all of the table holds.
+    Client,
+    /// A service, which may be a room or have an archive.
+    Service,
+}
+
+/// What rooms and their archives say themselves.
+const OF_SERVICES: [&str; 3] = [ns::ARCHIVE, ns::OCCUPANT_ID, ns::MUC_USER];
+
 /// When a child with the row's name is removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Removed {
@@ -36,7 +48,10 @@ pub(crate) fn is_candidate(name: &str, ns: &[u8]) -> bool {
 }
 
 /// `child` has to be removed; `is_ours` is asked about bare addresses in normal form.
-fn is_removed(child: &Element, is_ours: &dyn Fn(&str) -> bool) -> bool {
+fn is_removed(child: &Element, sender: Sender, is_ours: &dyn Fn(&str) -> bool) -> bool {
+    if sender == Sender::Service && OF_SERVICES.contains(&child.ns()) {
+        return false;
+    }
     let row = TABLE.iter().find(|(row_name, row_ns, _)| {
         (row_name.is_empty() || *row_name == child.name()) && *row_ns == child.ns()
     });
@@ -59,10 +74,10 @@ fn is_removed(child: &Element, is_ours: &dyn Fn(&str) -> bool) -> bool {
 }
 
 /// Removes them. `true` if there were any.
-pub(crate) fn remove(stanza: &mut Element, is_ours: &dyn Fn(&str) -> bool) -> bool {
+pub(crate) fn remove(stanza: &mut Element, sender: Sender, is_ours: &dyn Fn(&str) -> bool) -> bool {
     let mut removed = false;
     stanza.retain_elements(|child| {
-        let is_kept = !is_removed(child, is_ours);
+        let is_kept = !is_removed(child, sender, is_ours);
         removed |= !is_kept;
         is_kept
     });

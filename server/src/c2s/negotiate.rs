@@ -10,7 +10,7 @@ use protocol::xml::Place;
 use protocol::{
     BareJid, Element, SaslFailure, StanzaCondition, StanzaError, StreamCondition, StreamError, ns,
 };
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout_at};
 use transport::{AcceptKind, Handshake};
 
 use super::config::TlsMode;
@@ -23,8 +23,6 @@ mod bind;
 mod register;
 mod sasl;
 
-/// A TLS handshake must be finished by then.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Login must be finished by then.
 const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// A resource must be bound by then.
@@ -392,40 +390,7 @@ impl Negotiation<'_> {
     }
 
     async fn handshake(&mut self, kind: AcceptKind) -> Result<(), End> {
-        let tls = self.conn.listener.tls.as_ref().map(|tls| tls.accept(kind));
-        let Some(tls) = tls else {
-            return Err(StreamCondition::InternalServerError.into());
-        };
-        self.conn.outlet.start_tls(tls);
-        let done = timeout(HANDSHAKE_TIMEOUT, async {
-            while self.conn.outlet.with_tls(|tls| tls.is_handshaking()) == Some(true) {
-                self.conn.readable().await?;
-                let admission = self.conn.admission.clone();
-                let Some(_turn) = admission.handshakes.take().await else {
-                    return Err(StreamCondition::ResourceConstraint.into());
-                };
-                self.conn.take_received()?;
-            }
-            Ok::<(), End>(())
-        });
-        let done = done.await;
-        let metrics = &self.conn.router.metrics.tls_handshakes;
-        match done {
-            Ok(Ok(())) => metrics.ok.inc(),
-            Ok(Err(_)) => {
-                metrics.failed.inc();
-                return Err(End::Lost);
-            }
-            Err(_) => {
-                metrics.timeout.inc();
-                return Err(End::Lost);
-            }
-        };
-        self.handshake = self
-            .conn
-            .outlet
-            .with_tls(|tls| tls.take_handshake())
-            .flatten();
+        self.handshake = self.conn.handshake(kind).await?;
         self.encrypted = true;
         Ok(())
     }

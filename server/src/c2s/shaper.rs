@@ -11,7 +11,7 @@ const BURST_SECS: u32 = 4;
 const PAUSE_MAX: Duration = Duration::from_secs(10);
 
 /// The bucket of one session. Only sessions of a listener with a rate have one.
-pub(super) struct Shaper {
+pub(crate) struct Shaper {
     rate: f64,
     saved: f64,
     at: Instant,
@@ -19,7 +19,7 @@ pub(super) struct Shaper {
 
 impl Shaper {
     /// A full bucket, if the listener has a rate.
-    pub(super) fn new(listener: &ListenerSettings) -> Option<Box<Self>> {
+    pub(crate) fn new(listener: &ListenerSettings) -> Option<Box<Self>> {
         let rate = f64::from(listener.shaper_rate?.max(1));
         Some(Box::new(Self {
             rate,
@@ -29,7 +29,7 @@ impl Shaper {
     }
 
     /// Takes bytes that have been read. Returns how long not to read, if the bucket is empty.
-    pub(super) fn spend(&mut self, bytes: usize) -> Option<Duration> {
+    pub(crate) fn spend(&mut self, bytes: usize) -> Option<Duration> {
         let now = Instant::now();
         let earned = now.duration_since(self.at).as_secs_f64() * self.rate;
         self.at = now;

@@ -276,6 +276,7 @@ fn document(line: &str) -> String {
     for (array, required) in [
         ("listen.c2s", "port = 0"),
         ("listen.http", "port = 0"),
+        ("listen.component", "port = 0\npassword = 'x'"),
         ("host_config", "host = 'a.example'"),
     ] {
         if let Some(rest) = line
@@ -695,6 +696,54 @@ fn a_balancer_in_front_is_said_with_all_that_belongs_to_it() {
     check(
         "ip_address = '::1'\nproxy_protocol_networks = ['::1']",
         &["5:27: it says nothing without `proxy_protocol = true`"],
+    );
+}
+
+#[test]
+fn a_port_for_components_is_checked() {
+    let text = |lines: &str| {
+        format!("general.hosts = ['a.example']\n[[listen.component]]\nport = 8888\n{lines}\n")
+    };
+    let check = |lines: &str, expected: &[&str]| check(&text(lines), expected);
+    let local = "ip_address = '127.0.0.1'\n";
+    check(&format!("{local}password = 'x'"), &[]);
+    check("tls = {}\npassword_file = '/etc/x'", &[]);
+    check(
+        &format!("{local}tls.mode = 'tls'"),
+        &["2:1: `password` is missing in `[[listen.component]]`"],
+    );
+    check(
+        &format!("{local}password = 'x'\npassword_file = '/etc/x'"),
+        &["6:17: `password` and `password_file` are both given"],
+    );
+    check(
+        &format!("{local}password = ''"),
+        &["5:12: `password`: the value is empty"],
+    );
+    check(
+        "password = 'x'",
+        &["2:1: components would send and get messages without encryption"],
+    );
+    check(
+        &format!("{local}password = 'x'\naccess = 'gateways'\nshaper = 'fast'"),
+        &[
+            "6:10: there is no rule `gateways` in `[access]`: \
+             nobody could write to these components",
+            "7:10: there is no `[shaper.fast]`",
+        ],
+    );
+    check(
+        &format!("{local}password = 'x'\n[[listen.component]]\nport = 8888\n{local}password = 'x'"),
+        &["7:8: 127.0.0.1:8888 is taken by another `[[listen.component]]`"],
+    );
+    let text = text(&format!(
+        "{local}password = 'x'\nconflict_behaviour = 'kick_old'"
+    ));
+    let config = Config::parse(&text, "f").unwrap();
+    let shown = format!("{:?}", config.listen.component);
+    assert!(
+        shown.contains("KickOld") && !shown.contains("'x'"),
+        "{shown}"
     );
 }
 

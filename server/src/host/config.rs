@@ -26,6 +26,8 @@ pub struct General {
     pub language: String,
     /// How long a new session waits for the old one of the same resource to close.
     pub replaced_wait_timeout: Millis,
+    /// Where the connected components stand: in the memory of this node, which is all that there is yet.
+    pub component_backend: ComponentBackend,
     /// Leaves the server's name out of stream errors and of its identity.
     pub hide_service_name: bool,
     /// How long one address waits between two registrations.
@@ -60,6 +62,15 @@ pub enum Acknowledge {
     Routed,
 }
 
+/// Where the connected components stand.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ComponentBackend {
+    /// In the memory of each node.
+    #[default]
+    Mnesia,
+}
+
 /// A setting that hurts who does not know what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -67,6 +78,9 @@ pub enum Unsafe {
     /// A `[[listen.c2s]]` without `tls` on an address that others can reach: passwords and messages can be
     /// read on the way.
     C2sWithoutTls,
+    /// A `[[listen.component]]` without `tls` on an address that others can reach: what its components send and get
+    /// can be read and changed on the way.
+    ComponentWithoutTls,
     /// The authentication method `dummy` on a node that others can reach: it lets everyone in as anyone.
     DummyAuth,
     /// `mongoose_graphql_handler` on a port without `tls` that others can reach: the administrator's password can be
@@ -83,6 +97,7 @@ impl Default for General {
             log_format: logs::Format::Text,
             language: "en".into(),
             replaced_wait_timeout: Millis(2000),
+            component_backend: ComponentBackend::Mnesia,
             hide_service_name: false,
             registration_timeout: OrInfinity::Value(Seconds(600)),
             acknowledge: Acknowledge::Settled,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use transport::{CertificatePaths, CertificateReview, ProxyProtocol};
 
 use crate::auth::config::Method;
+use crate::component::config::ComponentListener;
 
 /// Where the node listens.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -23,6 +24,8 @@ pub struct Listen {
     pub c2s: Vec<C2sListener>,
     /// A port for HTTP.
     pub http: Vec<HttpListener>,
+    /// A port for external components (XEP-0114).
+    pub component: Vec<ComponentListener>,
 }
 
 /// A port for clients.
@@ -797,7 +800,8 @@ impl HttpListener {
     }
 }
 
-fn address(address: Option<IpAddr>, version: Option<u8>, port: u16) -> SocketAddr {
+/// Where to listen, by the options of a port.
+pub fn address(address: Option<IpAddr>, version: Option<u8>, port: u16) -> SocketAddr {
     let any: IpAddr = match version {
         Some(6) => Ipv6Addr::UNSPECIFIED.into(),
         _ => Ipv4Addr::UNSPECIFIED.into(),
@@ -833,12 +837,16 @@ impl Check for Listen {
     fn check(&self, checks: &mut Checks<'_>) {
         checks.each("c2s", &self.c2s);
         checks.each("http", &self.http);
+        checks.each("component", &self.component);
         let c2s = self.c2s.iter().map(C2sListener::address);
         let c2s = c2s.enumerate().map(|(index, at)| ("c2s", index, at));
         let http = self.http.iter().map(HttpListener::address);
         let http = http.enumerate().map(|(index, at)| ("http", index, at));
+        let component = self.component.iter().map(ComponentListener::address);
+        let component = component.enumerate();
+        let component = component.map(|(index, at)| ("component", index, at));
         let mut taken = BTreeMap::new();
-        for (kind, index, address) in c2s.chain(http) {
+        for (kind, index, address) in c2s.chain(http).chain(component) {
             let place = format!("{kind}[{index}]");
             if address.port() == 0 || !checks.is_sound(&place) {
                 continue;
@@ -998,7 +1006,8 @@ fn check_methods(allowed: Option<&[Method]>, checks: &mut Checks<'_>) {
     }
 }
 
-fn check_family(address: Option<IpAddr>, version: Option<u8>, checks: &mut Checks<'_>) {
+/// Whether address and family of a port fit together.
+pub fn check_family(address: Option<IpAddr>, version: Option<u8>, checks: &mut Checks<'_>) {
     match (address, version) {
         (_, Some(5)) => checks.finding("ip_version", "5 is neither 4 nor 6", ""),
         (Some(IpAddr::V4(_)), Some(6)) | (Some(IpAddr::V6(_)), Some(4)) => {
@@ -1016,7 +1025,8 @@ impl Check for C2sTls {
 }
 
 impl TlsFiles<'_> {
-    fn check(&self, checks: &mut Checks<'_>) {
+    /// Whether they fit together.
+    pub fn check(&self, checks: &mut Checks<'_>) {
         match (self.certfile, self.keyfile) {
             (Some(_), None) if checks.is_sound("keyfile") => {
                 let message = "`certfile` without `keyfile`: the private key is missing";

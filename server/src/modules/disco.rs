@@ -139,13 +139,20 @@ struct Items {
 }
 
 impl Items {
-    /// What there is beside one of our domains.
-    fn of(&self, domain: &str) -> Element {
+    /// What there is beside one of our domains; the components, as they are now.
+    fn of(&self, route: &Route, domain: &str) -> Element {
         let own = self.subdomains.iter().filter_map(|own| own.of(domain));
         let mut all: Vec<Box<str>> = own.collect();
-        for extra in &self.extra_domains {
-            if !all.iter().any(|known| **known == **extra) {
-                all.push(extra.as_str().into());
+        let components = route.router.components_below(domain);
+        let components = components.iter().map(|component| &*component.domain);
+        for more in self
+            .extra_domains
+            .iter()
+            .map(String::as_str)
+            .chain(components)
+        {
+            if !all.iter().any(|known| **known == *more) {
+                all.push(more.into());
             }
         }
         let mut query = Element::new("query", ns::DISCO_ITEMS);
@@ -157,13 +164,13 @@ impl Items {
 }
 
 impl HandleIq for Items {
-    async fn answer(&self, _route: &mut Route, request: &IqRequest) -> Answer {
+    async fn answer(&self, route: &mut Route, request: &IqRequest) -> Answer {
         let target = self.askers.target(request).await?;
         if request.payload.attr("node").is_some() {
             return Err(StanzaCondition::ItemNotFound.into());
         }
         Ok(Some(match target {
-            Target::Server => self.of(request.to.domain()),
+            Target::Server => self.of(route, request.to.domain()),
             Target::Account => Element::new("query", ns::DISCO_ITEMS),
         }))
     }

@@ -12,7 +12,7 @@ use crate::outlet::{Flag, Order};
 use crate::router::Router;
 
 /// Time between two looks at how many sessions are due.
-const STEP: Duration = Duration::from_millis(20);
+pub(super) const STEP: Duration = Duration::from_millis(20);
 /// Progress is told this often.
 const PROGRESS: Duration = Duration::from_secs(1);
 /// The part of the grace that is kept for the sessions that are told last, and no more than [`CLOSE_MAX`].
@@ -39,6 +39,11 @@ impl Settings {
         }
     }
 
+    /// The part of the grace that is kept for those that are told last.
+    pub(super) fn closing(&self) -> Duration {
+        (self.grace / CLOSE_PART).min(CLOSE_MAX)
+    }
+
     /// Sessions per second: the configured pace, or a quicker one if the deadline asks for it, as a crowd at the
     /// deadline would be worse.
     fn pace(&self, total: usize, time: Duration) -> f64 {
@@ -63,8 +68,7 @@ pub async fn sessions(
     let all = router.sessions.all();
     let total = all.len();
     let began = Instant::now();
-    let closing = (settings.grace / CLOSE_PART).min(CLOSE_MAX);
-    let time = deadline.saturating_duration_since(began + closing);
+    let time = deadline.saturating_duration_since(began + settings.closing());
     let pace = settings.pace(total, time);
     if settings.sessions_per_sec != 0 && pace > f64::from(settings.sessions_per_sec) {
         warn!(

@@ -1,10 +1,13 @@
 //! From the words of the configuration to what a node is made of.
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use daemon::Secret;
 use daemon::config::{Millis, OrInfinity};
 use protocol::jid::prepare_domain;
 use transport::{ListenOptions, ServerTls, TlsSettings, TlsVersions};
 
+use super::components::ComponentPlan;
 use super::{HostPlan, ListenerPlan, NodePlan, drain};
 use crate::access::{AccessRules, ShaperConfig};
 use crate::auth::config::{Auth, Method as MethodWord};
@@ -14,6 +17,8 @@ use crate::bosh;
 use crate::c2s::ListenerSettings;
 use crate::c2s::config::TlsMode;
 use crate::c2s::timing::Timing;
+use crate::component;
+use crate::component::config::ComponentListener;
 use crate::config::{Config, HostSettings};
 use crate::listen::config::{
     C2sListener, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
@@ -105,6 +110,7 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
             .iter()
             .map(http)
             .collect::<Result<_, _>>()?,
+        components: components(config, data_dir, &domains)?,
         bosh: bosh::Settings::new(
             &config.services.service_bosh.clone().unwrap_or_default(),
             BYTES_BEFORE_LOGIN_MAX,
@@ -229,7 +235,7 @@ fn client_listener(
     let tls = config
         .tls
         .as_ref()
-        .map(|tls| server_tls(&tls.files(), b"xmpp-client", data_dir, domains))
+        .map(|tls| server_tls(&tls.files(), Some(b"xmpp-client"), data_dir, domains))
         .transpose()?;
     let tls_mode = match config.tls.as_ref().map(|tls| tls.mode) {
         None => TlsMode::None,
@@ -269,6 +275,74 @@ fn connections_max(option: OrInfinity<u64>) -> usize {
     }
 }
 
+fn components(
+    config: &Config,
+    data_dir: &Path,
+    domains: &[Box<str>],
+) -> Result<Vec<ComponentPlan>, Problem> {
+    if config.listen.component.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rules = AccessRules::new(&config.acl, &config.access).map_err(|bad| Problem::Access {
+        host_type: "the node".into(),
+        reason: bad.to_string(),
+    })?;
+    let rules = Arc::new(rules);
+    let plan = |listener: &ComponentListener| {
+        component_listener(listener, &config.shaper, &rules, data_dir, domains)
+    };
+    config.listen.component.iter().map(plan).collect()
+}
+
+fn component_listener(
+    config: &ComponentListener,
+    shapers: &ShaperConfig,
+    rules: &Arc<AccessRules>,
+    data_dir: &Path,
+    domains: &[Box<str>],
+) -> Result<ComponentPlan, Problem> {
+    let tls = config
+        .tls
+        .as_ref()
+        .map(|tls| server_tls(&tls.files(), None, data_dir, domains))
+        .transpose()?;
+    let secret = Secret::resolve(config.password.as_ref(), config.password_file.as_deref());
+    let secret = secret.map_err(|error| Problem::Secret(error.to_string()))?;
+    Ok(ComponentPlan {
+        address: config.address(),
+        options: ListenOptions {
+            backlog: config.backlog,
+            reuse_port: config.reuse_port,
+        },
+        settings: ListenerSettings {
+            tls_mode: match tls {
+                Some(_) => TlsMode::Direct,
+                None => TlsMode::None,
+            },
+            tls,
+            tls_at_balancer: false,
+            proxy_protocol: config.proxy_protocol(),
+            state_timeout: config.state_timeout(),
+            stanza_bytes_max: u32::try_from(config.max_stanza_size.0).unwrap_or(u32::MAX),
+            access: "all".into(),
+            allowed_methods: None,
+            shaper_rate: shaper_rate(config.shaper(), shapers),
+            backwards_compatible_session: false,
+            bytes_before_login_max: BYTES_BEFORE_LOGIN_MAX,
+            connections_max: connections_max(config.max_connections),
+        },
+        component: component::Settings {
+            secret: secret
+                .ok_or_else(|| Problem::Secret("a component's secret is missing".into()))?,
+            access: config.access.as_str().into(),
+            rules: rules.clone(),
+            check_from: config.check_from,
+            conflict_behaviour: config.conflict_behaviour,
+            is_hidden: config.hidden_components,
+        },
+    })
+}
+
 fn http_listener(
     config: &HttpListener,
     shapers: &ShaperConfig,
@@ -278,7 +352,7 @@ fn http_listener(
     let tls = config
         .tls
         .as_ref()
-        .map(|tls| server_tls(&tls.files(), b"http/1.1", data_dir, domains))
+        .map(|tls| server_tls(&tls.files(), Some(b"http/1.1"), data_dir, domains))
         .transpose()?;
     let route = |place: HandlerPlace<'_>, handler| RoutePlan {
         host: place.host(),
@@ -369,7 +443,7 @@ fn method_kind(word: MethodWord) -> crate::auth::MethodKind {
 
 fn server_tls(
     config: &TlsFiles<'_>,
-    alpn: &[u8],
+    alpn: Option<&[u8]>,
     data_dir: &Path,
     domains: &[Box<str>],
 ) -> Result<ServerTls, Problem> {
@@ -410,7 +484,7 @@ fn server_tls(
             min: spoken.iter().min().copied().unwrap_or(default_versions.min),
             max: spoken.iter().max().copied().unwrap_or(default_versions.max),
         },
-        alpn: vec![alpn.to_vec()],
+        alpn: alpn.map(<[u8]>::to_vec).into_iter().collect(),
     };
     ServerTls::load(&settings).map_err(|error| problem(&error))
 }

@@ -50,9 +50,9 @@ const PARTS: &[(&[&str], &[&str], &str)] = &[
         "a session runs hooks; it never names a module",
     ),
     (
-        &["listen"],
+        &["listen", "component"],
         &["modules", "api", "node", "config"],
-        "a listener hands sockets to sessions",
+        "a listener hands sockets to sessions and components",
     ),
     (
         &["api"],

@@ -1,7 +1,8 @@
 //! R13: children that only servers add, one row of the table after the other.
 use super::{HEADER, stamped, stamped_in};
 use crate::xml::server_owned::TABLE;
-use crate::{Element, StanzaCondition, ns};
+use crate::xml::{Item, Limits, Stamp, StreamReader};
+use crate::{Element, Jid, StanzaCondition, ns};
 
 /// A message with `copies` of `child` around its body keeps `kept` of them, and all else.
 #[track_caller]
@@ -199,4 +200,92 @@ fn r13_presence_and_iq_are_no_way_around() {
         std::str::from_utf8(stanza.bytes()).unwrap(),
         "<message from='romeo@example.net/orchard'><body/></message>"
     );
+}
+
+const COMPONENT_HEADER: &str = "<stream:stream xmlns='jabber:component:accept' \
+    xmlns:stream='http://etherx.jabber.org/streams' to='rooms.example.net'>";
+
+/// What becomes of the child of a message that a component sends.
+fn of_service(content: &str) -> Element {
+    let mut reader = StreamReader::new(Limits::AUTHENTICATED);
+    let input = format!("{COMPONENT_HEADER}{content}");
+    let mut rest = input.as_bytes();
+    assert!(matches!(reader.next(&mut rest), Ok(Some(Item::Header(_)))));
+    let Ok(Some(Item::Element(frame))) = reader.next(&mut rest) else {
+        panic!("no element: {content}");
+    };
+    let from = Jid::parse("room@rooms.example.net/nick").unwrap();
+    let stamp = Stamp {
+        from: from.as_ref(),
+        lang: None,
+        is_ours: &|text| text == "example.net",
+    };
+    frame.to_service_stanza(&stamp).unwrap().to_element()
+}
+
+#[test]
+fn r13_a_service_speaks_for_its_rooms_and_not_for_the_server() {
+    let check = |child: &str, is_kept: bool| {
+        let message = of_service(&format!(
+            "<message to='a@b'><body>hi</body>{child}</message>"
+        ));
+        assert_eq!(
+            message.elements().count(),
+            1 + usize::from(is_kept),
+            "{child}"
+        );
+        assert!(message.child("body", ns::CLIENT).is_some());
+    };
+    check(
+        "<x xmlns='http://jabber.org/protocol/muc#user'><item/></x>",
+        true,
+    );
+    check("<occupant-id xmlns='urn:xmpp:occupant-id:0' id='1'/>", true);
+    check("<result xmlns='urn:xmpp:mam:2' id='1'/>", true);
+    check("<fin xmlns='urn:xmpp:mam:2'/>", true);
+    check(
+        "<stanza-id xmlns='urn:xmpp:sid:0' id='1' by='room@rooms.example.net'/>",
+        true,
+    );
+    check(
+        "<stanza-id xmlns='urn:xmpp:sid:0' id='1' by='example.net'/>",
+        false,
+    );
+    check(
+        "<delay xmlns='urn:xmpp:delay' from='rooms.example.net' stamp='x'/>",
+        true,
+    );
+    check(
+        "<delay xmlns='urn:xmpp:delay' from='example.net' stamp='x'/>",
+        false,
+    );
+    check("<received xmlns='urn:xmpp:carbons:2'/>", false);
+    check("<sent xmlns='urn:xmpp:carbons:2'/>", false);
+    check("<r xmlns='urn:xmpp:sm:3'/>", false);
+}
+
+/// RFC 6120 section 4.8.3: a stanza goes on in the content namespace of the stream that it is written to.
+#[test]
+fn the_content_of_component_streams_becomes_that_of_client_streams() {
+    let component = ns::COMPONENT;
+    for body in [
+        "<body>hi</body>".to_owned(),
+        format!("<body xmlns='{component}'>hi</body>"),
+        "<body xmlns='jabber:client'>hi</body>".to_owned(),
+        format!("<c:body xmlns:c='{component}'>hi</c:body>"),
+    ] {
+        let inner =
+            "<forwarded xmlns='urn:xmpp:forward:0'><message xmlns='jabber:client'/></forwarded>";
+        let message = of_service(&format!("<message to='a@b'>{body}{inner}</message>"));
+        assert!(message.is("message", ns::CLIENT));
+        let body = message.child("body", ns::CLIENT);
+        assert_eq!(
+            body.map(|body| body.text().into_owned()).as_deref(),
+            Some("hi")
+        );
+        let inner = message.child("forwarded", "urn:xmpp:forward:0").unwrap();
+        assert!(inner.child("message", ns::CLIENT).is_some());
+    }
+    let error = of_service("<iq type='error' id='1' to='a@b'><error type='cancel'/></iq>");
+    assert!(error.child("error", ns::CLIENT).is_some());
 }
