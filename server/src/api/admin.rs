@@ -11,6 +11,7 @@ use crate::modules::last::api::{LastAdminMutation, LastAdminQuery};
 use crate::modules::offline::api::OfflineAdminMutation;
 use crate::modules::private::api::{PrivateAdminMutation, PrivateAdminQuery};
 use crate::modules::roster::api::{RosterAdminMutation, RosterAdminQuery};
+use crate::modules::vcard::api::{VcardAdminMutation, VcardAdminQuery};
 
 pub mod account;
 pub mod import;
@@ -87,6 +88,11 @@ impl AdminQuery {
         open(ctx, "private", PrivateAdminQuery)
     }
 
+    /// What accounts say of themselves.
+    async fn vcard(&self, ctx: &Context<'_>) -> Nullable<VcardAdminQuery> {
+        open(ctx, "vcard", VcardAdminQuery)
+    }
+
     /// Numbers.
     async fn stat(&self, ctx: &Context<'_>) -> Nullable<StatsAdminQuery> {
         open(ctx, "stat", StatsAdminQuery)
@@ -131,6 +137,11 @@ impl AdminMutation {
     /// What accounts keep on the server for their clients.
     async fn private(&self, ctx: &Context<'_>) -> Nullable<PrivateAdminMutation> {
         open(ctx, "private", PrivateAdminMutation)
+    }
+
+    /// What accounts say of themselves.
+    async fn vcard(&self, ctx: &Context<'_>) -> Nullable<VcardAdminMutation> {
+        open(ctx, "vcard", VcardAdminMutation)
     }
 
     /// Messages that wait for their receivers.

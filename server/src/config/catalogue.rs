@@ -147,7 +147,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "domain",
             "muc",
             "muc_light",
-            "vcard",
             "metric",
             "gdpr",
             "inbox",

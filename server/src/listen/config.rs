@@ -384,6 +384,8 @@ pub enum Category {
     Roster,
     #[serde(rename = "private")]
     Private,
+    #[serde(rename = "vcard")]
+    Vcard,
     #[serde(rename = "stat")]
     Stat,
     #[serde(rename = "server")]
@@ -403,6 +405,7 @@ impl Category {
             Self::Stanza => "stanza",
             Self::Roster => "roster",
             Self::Private => "private",
+            Self::Vcard => "vcard",
             Self::Stat => "stat",
             Self::Server => "server",
             Self::Offline => "offline",

@@ -14,6 +14,7 @@ use crate::iq::{Answer, HandleIq, IqRequest, Target};
 use crate::router::Route;
 use crate::storage;
 
+pub mod api;
 pub mod search;
 pub mod store;
 
@@ -49,10 +50,12 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
         let requests = requests.map_err(|reason| start.error(reason))?;
         start.subdomain(&config.host, &Arc::new(requests))?;
     }
+    start.provide(vcards);
     Ok(())
 }
 
-struct Vcards {
+/// The vCards of the accounts of one host.
+pub struct Vcards {
     store: VcardStore,
     accounts: Accounts,
 }

@@ -13,6 +13,8 @@ use crate::stamp;
 use crate::storage::tests::fetch_raw;
 use crate::testing::{Client, TestNode, soon};
 
+mod vcard;
+
 // ---- asking
 
 async fn ask(node: &TestNode, query: &str, variables: &Value) -> Value {
@@ -145,6 +147,8 @@ const THEIRS: &[(&str, &str, Option<&str>)] = &[
     ),
     ("stat", "globalStats", None),
     ("stat", "domainStats", None),
+    ("vcard", "getVcard", None),
+    ("vcard", "setVcard", None),
 ];
 
 #[test]
