@@ -61,6 +61,10 @@ pub const PRIVACY: &str = "jabber:iq:privacy";
 pub const BLOCKING: &str = "urn:xmpp:blocking";
 /// XEP-0191 Blocking Command: the application condition of what is not sent to somebody who is blocked.
 pub const BLOCKING_ERRORS: &str = "urn:xmpp:blocking:errors";
+/// XEP-0054 vcard-temp.
+pub const VCARD: &str = "vcard-temp";
+/// XEP-0055 Jabber Search.
+pub const SEARCH: &str = "jabber:iq:search";
 /// XEP-0012 Last Activity.
 pub const LAST: &str = "jabber:iq:last";
 /// XEP-0030 Service Discovery: who it is and what it can do.

@@ -15,6 +15,7 @@ use crate::listen::config::{
     WebSocketHandler,
 };
 use crate::modules::{ModulesConfig, needs};
+use crate::router::subdomains;
 use crate::services::Services;
 use crate::storage::config::{OutgoingPools, RdbmsPool};
 
@@ -399,6 +400,28 @@ impl Config {
             let clashes = needs::resolve(modules, self.services.keys()).err();
             for clash in clashes.unwrap_or_default() {
                 checks.finding(&path, clash.what, clash.mend);
+            }
+            self.check_subdomains(checks, &path, modules);
+        }
+    }
+
+    /// A subdomain of a module is none of the domains whose users log in.
+    fn check_subdomains(&self, checks: &mut Checks<'_>, path: &str, modules: &ModulesConfig) {
+        if !checks.is_sound("general.hosts") {
+            return;
+        }
+        let hosts = &self.general.hosts;
+        let is_taken = |name: &str| hosts.iter().any(|host| *host == name);
+        for (option, pattern) in modules.subdomains() {
+            let path = format!("{path}.{option}");
+            let mut names = hosts
+                .iter()
+                .filter_map(|host| subdomains::name(pattern, host));
+            if let Some(name) = names.find(|name| is_taken(name))
+                && checks.is_sound(&path)
+            {
+                let message = format!("{:?} is one of `general.hosts`", &*name);
+                checks.finding(&path, message, "give it another name");
             }
         }
     }

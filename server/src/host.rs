@@ -16,6 +16,7 @@ use crate::hooks::Hooks;
 use crate::iq::IqTable;
 use crate::outlet::{Order, SessionRef};
 use crate::router::Router;
+use crate::router::subdomains::Subdomain;
 
 pub mod config;
 
@@ -45,6 +46,8 @@ pub struct Host {
     pub registration: Option<Arc<Registration>>,
     /// How long a new session waits for its predecessor of the same name to end.
     pub replaced_wait_timeout: Duration,
+    /// What modules own beside each of its domains.
+    pub subdomains: Vec<Subdomain>,
     /// What its modules let others use.
     pub parts: Parts,
 }
@@ -111,24 +114,58 @@ impl Host {
 #[derive(Default)]
 pub struct Hosts {
     by_domain: HashMap<Box<str>, Arc<Host>, RandomState>,
+    by_subdomain: HashMap<Box<str>, Arc<Owned>, RandomState>,
+}
+
+/// A subdomain of one of our domains.
+pub struct Owned {
+    /// The host of the domain.
+    pub host: Arc<Host>,
+    /// The domain.
+    pub domain: Box<str>,
+    /// Whose it is.
+    pub subdomain: Subdomain,
 }
 
 impl Hosts {
     /// The hosts of a node.
     pub fn new(hosts: Vec<Host>) -> Self {
-        let mut by_domain = HashMap::default();
+        let mut all = Self::default();
         for host in hosts {
             let host = Arc::new(host);
             for domain in &host.domains {
-                by_domain.insert(domain.clone(), host.clone());
+                all.add(&host, domain);
             }
         }
-        Self { by_domain }
+        all
+    }
+
+    /// One more domain of a host, with what its modules own. Of two that want one name the first has it.
+    fn add(&mut self, host: &Arc<Host>, domain: &str) {
+        self.by_domain.insert(domain.into(), host.clone());
+        for subdomain in &host.subdomains {
+            let Some(name) = subdomain.of(domain) else {
+                tracing::error!(module = subdomain.module(), "a subdomain has no name");
+                continue;
+            };
+            self.by_subdomain.entry(name).or_insert_with(|| {
+                Arc::new(Owned {
+                    host: host.clone(),
+                    domain: domain.into(),
+                    subdomain: subdomain.clone(),
+                })
+            });
+        }
     }
 
     /// The host of one of our domains, given in its prepared form.
     pub fn find(&self, domain: &str) -> Option<&Arc<Host>> {
         self.by_domain.get(domain)
+    }
+
+    /// The subdomain of that name, given in its prepared form. A domain of this name goes first.
+    pub fn find_subdomain(&self, name: &str) -> Option<&Arc<Owned>> {
+        self.by_subdomain.get(name)
     }
 
     /// Every domain, in order.

@@ -16,6 +16,7 @@ use crate::host::{Parts, Pings, StreamManagement};
 use crate::iq::{HandleIq, IqTable, Target};
 use crate::metrics::HookMetrics;
 use crate::router::Router;
+use crate::router::subdomains::{self, Serve, Subdomain};
 use crate::storage::Db;
 
 pub mod blocking;
@@ -41,6 +42,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 pub mod time;
+pub mod vcard;
 pub mod version;
 
 pub use needs::{Need, Needs};
@@ -92,6 +94,8 @@ pub struct Made {
     pub stream_management: Option<StreamManagement>,
     /// Stanzas that may be held back for an inactive client (XEP-0352).
     pub held_max: Option<usize>,
+    /// What modules own beside each domain.
+    pub subdomains: Vec<Subdomain>,
     /// How silent clients are asked (XEP-0199).
     pub pings: Option<Pings>,
     /// Who may make an account for themselves (XEP-0077).
@@ -110,6 +114,7 @@ impl Made {
             features: Vec::new(),
             stream_management: None,
             held_max: None,
+            subdomains: Vec::new(),
             registration: None,
             pings: None,
             parts: Parts::default(),
@@ -153,6 +158,28 @@ impl Start<'_> {
             .collect();
         features.sort_unstable();
         features
+    }
+
+    /// Owns a subdomain of each domain: `pattern` has [`AT_HOST`](crate::router::subdomains::AT_HOST) in its place. Who
+    /// asks for the server's items finds it.
+    pub fn subdomain<S: Serve>(&mut self, pattern: &str, owner: &Arc<S>) -> Result<(), StartError> {
+        for domain in self.domains {
+            let name = subdomains::name(pattern, domain);
+            let name = name.ok_or_else(|| self.error(format!("{pattern:?} is no domain")))?;
+            let mut made = self.made.subdomains.iter();
+            if let Some(other) = made.find(|other| other.of(domain).as_ref() == Some(&name)) {
+                let module = other.module();
+                return Err(self.error(format!("{name} is a subdomain of {module}")));
+            }
+        }
+        let subdomain = Subdomain::new(pattern, self.module, owner);
+        self.made.subdomains.push(subdomain);
+        Ok(())
+    }
+
+    /// Subdomains that have been made so far.
+    pub fn subdomains(&self) -> &[Subdomain] {
+        &self.made.subdomains
     }
 
     /// Lets later modules use something of this one.
@@ -277,6 +304,7 @@ modules! { // start order; within a stage, also run order
     version = "mod_version"
     time = "mod_time"
     private = "mod_private"
+    vcard = "mod_vcard"
     last = "mod_last"
     register = "mod_register"
     caps = "mod_caps"

@@ -227,10 +227,7 @@ impl Node {
         };
         let http = http::serve(ports, &parts, &late);
         // … serve last.
-        for listener in listeners {
-            let serve = listener.serve(router.clone(), tasks.clone(), shutdown.clone());
-            tasks.spawn("listener", serve);
-        }
+        serve_clients(listeners, &router, &tasks, &shutdown);
         let components = components::serve(components, &router, &tasks, &shutdown);
         readiness.set(State::Ready);
         let node = Self {
@@ -391,6 +388,7 @@ async fn start_hosts(
             registration: made.registration,
             pings: made.pings,
             replaced_wait_timeout: plan.replaced_wait_timeout,
+            subdomains: made.subdomains,
             parts: made.parts,
         });
     }
@@ -432,6 +430,19 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
+
+/// Accepts clients until the shutdown begins.
+fn serve_clients(
+    listeners: Vec<ClientListener>,
+    router: &Arc<Router>,
+    tasks: &Tasks,
+    shutdown: &Shutdown,
+) {
+    for listener in listeners {
+        let serve = listener.serve(router.clone(), tasks.clone(), shutdown.clone());
+        tasks.spawn("listener", serve);
+    }
+}
 
 /// Where they listen.
 fn addresses(listeners: &[ClientListener]) -> Vec<SocketAddr> {

@@ -36,6 +36,9 @@ pub type SessionRef = Arc<Outlet>;
 pub const FLUSH_BYTES: usize = 16 * 1024;
 /// Bytes that may wait for a socket that refuses them; a session over it is closed with `resource-constraint`.
 pub const OUTLET_BYTES_MAX: usize = 64 * 1024;
+/// The same where nothing is taken for the time of a round trip, whatever the client does (XEP-0124): everything that
+/// contacts and rooms say meanwhile, at a login too.
+pub const OUTLET_BYTES_BETWEEN_REQUESTS_MAX: usize = 512 * 1024;
 /// Before login nobody needs more (security limit of half-open connections).
 pub const OUTLET_BYTES_BEFORE_LOGIN_MAX: usize = 16 * 1024;
 /// Addresses one session may have sent directed presence to; the oldest knowledge is refused, not replaced.
@@ -295,7 +298,12 @@ impl Outlet {
         debug_assert!(bound, "a stream binds once");
         self.bound_at
             .store(self.ledger.clock.now_secs(), Ordering::Relaxed);
-        self.state.lock().bytes_max = u32::try_from(OUTLET_BYTES_MAX).unwrap_or(u32::MAX);
+        let bytes_max = if self.socket.is_pipe() {
+            OUTLET_BYTES_BETWEEN_REQUESTS_MAX
+        } else {
+            OUTLET_BYTES_MAX
+        };
+        self.state.lock().bytes_max = u32::try_from(bytes_max).unwrap_or(u32::MAX);
     }
 
     /// Gives a component's connection its limit: it has no address of a session.

@@ -8,6 +8,7 @@
 //! | account, bare; none | offline store | subscription state only | the server answers |
 //! | full, bound | that session | that session | that session, if presence is shared |
 //! | full, not bound | `chat` as bare; `service-unavailable` | subscriptions as bare; else ignored | `service-unavailable` |
+//! | a subdomain of ours | its module | its module | its module |
 //! | a component's domain, connected | the component | the component | the component |
 //! | the same, away | `service-unavailable` | dropped | `service-unavailable` |
 //! | another domain | `remote-server-not-found` | the same | the same |
@@ -34,8 +35,8 @@ use crate::c2s::timing::Timings;
 use crate::cluster::Sessions;
 use crate::component::{ComponentRef, Components, Found};
 use crate::host::config::Acknowledge;
-use crate::host::{Host, Hosts};
-use crate::iq::{IqRequest, Target};
+use crate::host::{Host, Hosts, Owned};
+use crate::iq::{IqRequest, IqTable, Target};
 use crate::ledger::{Ledger, Left};
 use crate::metrics::Metrics;
 use crate::outlet::{Batch, SessionRef};
@@ -45,6 +46,7 @@ pub mod local;
 pub mod questions;
 pub mod removal;
 pub mod restrictions;
+pub mod subdomains;
 
 /// A stanza on its way, with what its sender's acknowledgement waits for.
 #[derive(Debug)]
@@ -61,6 +63,8 @@ pub enum Destination {
     Account(Arc<Host>),
     /// One of our domains itself.
     Server(Arc<Host>),
+    /// A subdomain that a module owns, or somebody there.
+    Subdomain(Arc<Owned>),
     /// An external component, or somebody there.
     Component(ComponentRef),
     /// A component that was there, and is not now.
@@ -223,6 +227,17 @@ impl Router {
         self.hosts.load().find(domain).cloned()
     }
 
+    /// A subdomain of one of our domains, by its name.
+    pub fn subdomain(&self, name: &str) -> Option<Arc<Owned>> {
+        self.hosts.load().find_subdomain(name).cloned()
+    }
+
+    /// Whether a domain is ours, or one that a module owns below ours.
+    pub fn has_domain(&self, domain: &str) -> bool {
+        let hosts = self.hosts.load();
+        hosts.find(domain).is_some() || hosts.find_subdomain(domain).is_some()
+    }
+
     /// A scope for handlers.
     pub fn scope(self: &Arc<Self>) -> Route {
         Route {
@@ -237,11 +252,15 @@ impl Router {
 
     /// Where a stanza for that address goes.
     pub fn destination(&self, to: JidRef<'_>) -> Destination {
-        match self.hosts.load().find(to.domain()) {
-            None => match self.components.find(to.domain()) {
-                Found::Connected(component) => Destination::Component(component),
-                Found::Away => Destination::AbsentComponent,
-                Found::Unknown => Destination::Remote,
+        let hosts = self.hosts.load();
+        match hosts.find(to.domain()) {
+            None => match hosts.find_subdomain(to.domain()) {
+                Some(owned) => Destination::Subdomain(owned.clone()),
+                None => match self.components.find(to.domain()) {
+                    Found::Connected(component) => Destination::Component(component),
+                    Found::Away => Destination::AbsentComponent,
+                    Found::Unknown => Destination::Remote,
+                },
             },
             Some(host) if to.local().is_some() => Destination::Account(host.clone()),
             Some(host) => Destination::Server(host.clone()),
@@ -299,6 +318,7 @@ impl Route {
         match destination {
             Destination::Account(host) => Box::pin(self.account_stanza(&host, delivery)).await,
             Destination::Server(host) => Box::pin(self.server_stanza(&host, delivery)).await,
+            Destination::Subdomain(owned) => self.subdomain_stanza(&owned, delivery).await,
             Destination::Component(component) => self.component_stanza(&component, delivery),
             Destination::AbsentComponent => self.absent_component_stanza(delivery),
             Destination::Remote => {
@@ -331,6 +351,17 @@ impl Route {
         target: Target,
         session: Option<SessionRef>,
     ) {
+        self.answer_from(&host.iq, delivery, target, session).await;
+    }
+
+    /// The same with owners that are not those of a host.
+    pub async fn answer_from(
+        &mut self,
+        owners: &IqTable,
+        delivery: Delivery,
+        target: Target,
+        session: Option<SessionRef>,
+    ) {
         let stanza = &delivery.stanza;
         let element = stanza.to_element();
         let (Some(from), Some(payload)) = (stanza.from(), element.elements().next()) else {
@@ -346,7 +377,7 @@ impl Route {
             payload: payload.clone(),
             session,
         };
-        match host.iq.answer(self, &request, target).await {
+        match owners.answer(self, &request, target).await {
             Ok(payload) => {
                 let reply = delivery.stanza.result_reply(payload.as_ref());
                 self.settle(delivery.token);

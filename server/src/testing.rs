@@ -285,6 +285,7 @@ pub(crate) async fn host(router: &Arc<Router>, add: impl FnOnce(&mut Hooks)) -> 
         registration: None,
         pings: None,
         replaced_wait_timeout: plan.replaced_wait_timeout,
+        subdomains: Vec::new(),
         parts: crate::host::Parts::default(),
     }
 }

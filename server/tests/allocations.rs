@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use allocation_counter::{AllocationInfo, measure};
 use daemon::Shutdown;
+use protocol::websocket::client::{self as websocket, FromServer};
 use server::config::Config;
 use server::node::{Node, plan};
 use tokio::sync::mpsc;
@@ -30,24 +31,31 @@ const COUNTED: usize = 2_000;
 /// What sweeps and timers allocate meanwhile, per message, on a slow machine.
 const ASIDE_MAX: f64 = 0.3;
 
-/// Whether streams are encrypted and managed.
+/// Whether streams are encrypted and managed, and go over WebSocket.
 #[derive(Clone, Copy)]
 struct Case {
     tls: bool,
     managed: bool,
+    websocket: bool,
 }
 
 #[test]
 fn allocations_per_routed_message() {
     let limits = [
-        ("plain", false, false, 6.0),
-        ("tls", true, false, 9.0),
-        ("sm", false, true, 10.0),
-        ("tls_sm", true, true, 13.0),
+        ("plain", false, false, false, 6.0),
+        ("tls", true, false, false, 9.0),
+        ("sm", false, true, false, 10.0),
+        ("tls_sm", true, true, false, 13.0),
+        ("websocket", false, false, true, 6.0),
+        ("websocket_sm", false, true, true, 10.0),
     ];
     let mut line = "allocations per routed message:".to_owned();
-    for (name, tls, managed, limit) in limits {
-        let each = allocations_per_message(Case { tls, managed });
+    for (name, tls, managed, websocket, limit) in limits {
+        let each = allocations_per_message(Case {
+            tls,
+            managed,
+            websocket,
+        });
         assert!(each <= limit + ASIDE_MAX, "{name}: {each:.2} of {limit}");
         line.push_str(&format!(" {name}={each:.2}"));
     }
@@ -71,10 +79,21 @@ fn an_idle_session_costs_few_bytes() {
         (true, false, 5_500),
         (true, true, 6_500),
     ] {
-        let info = counted(Case { tls, managed }, idle);
-        let each = info.bytes_current / i64::try_from(IDLE).unwrap();
-        println!("TLS {tls}, stream management {managed}: {each} bytes per idle session");
-        assert!(each <= limit, "{each} of {limit}");
+        let each = |websocket| {
+            let case = Case {
+                tls,
+                managed,
+                websocket,
+            };
+            counted(case, idle).bytes_current / i64::try_from(IDLE).unwrap()
+        };
+        let (stream, websocket) = (each(false), each(true));
+        println!(
+            "TLS {tls}, stream management {managed}: {stream} bytes per idle session, {websocket} over WebSocket"
+        );
+        assert!(stream <= limit, "{stream} of {limit}");
+        // RFC 7395 is framing, and frames cost nothing while there are none.
+        assert!(websocket * 100 <= stream * 105, "{websocket} and {stream}");
     }
 }
 
@@ -95,7 +114,12 @@ fn a_reader_that_stops_costs_few_bytes() {
         (true, false, 90_000),
         (true, true, 125_000),
     ] {
-        let info = counted(Case { tls, managed }, stall);
+        let case = Case {
+            tls,
+            managed,
+            websocket: false,
+        };
+        let info = counted(case, stall);
         // At the worst moment, which is shortly before they are given up.
         let each = info.bytes_max / STALLED as u64;
         println!(
@@ -112,11 +136,14 @@ fn counted(case: Case, work: Work) -> AllocationInfo {
     let text = format!(
         "[general]\nhosts = [\"localhost\"]\ndata_dir = \"{}\"\n\
          [[listen.c2s]]\nport = 0\nip_address = \"127.0.0.1\"\n{}\
+         [[listen.http]]\nport = 0\nip_address = \"127.0.0.1\"\n{}\
+         [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n\
          [auth.anonymous]\n\
          [modules.mod_roster]\n[modules.mod_presence]\n[modules.mod_offline]\n[modules.mod_ping]\n\
          [modules.mod_stream_management]\n",
         dir.path().display(),
         if case.tls { "tls.mode = \"tls\"\n" } else { "" },
+        if case.tls { "tls = {}\n" } else { "" },
     );
     let config = Config::parse(&text, "allocations").unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -126,7 +153,10 @@ fn counted(case: Case, work: Work) -> AllocationInfo {
     let shutdown = Shutdown::new();
     let start = Node::start(plan::of(&config).unwrap(), shutdown.clone());
     let node = runtime.block_on(Box::pin(start)).unwrap();
-    let address = node.clients[0];
+    let address = match case.websocket {
+        false => node.clients[0],
+        true => node.http[0].address,
+    };
     let running = runtime.spawn(node.run());
 
     let (told, mut heard) = mpsc::channel(1);
@@ -243,6 +273,8 @@ struct Client {
     /// The same, for its options.
     socket: TcpStream,
     unread: Vec<u8>,
+    /// What has come of frames, over WebSocket.
+    frames: Option<Vec<u8>>,
     jid: String,
     managed: bool,
     received: u32,
@@ -264,12 +296,25 @@ impl Client {
             stream,
             socket,
             unread: Vec::new(),
+            frames: None,
             jid: String::new(),
             managed: case.managed,
             received: 0,
         };
-        let header = "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
-                      xmlns:stream='http://etherx.jabber.org/streams'>";
+        if case.websocket {
+            client.send(&websocket::handshake("localhost", "/ws-xmpp"));
+            client.until("\r\n\r\n");
+            client.frames = Some(Vec::new());
+        }
+        let header = match case.websocket {
+            false => {
+                "<stream:stream to='localhost' version='1.0' xmlns='jabber:client' \
+                 xmlns:stream='http://etherx.jabber.org/streams'>"
+            }
+            true => {
+                "<open xmlns='urn:ietf:params:xml:ns:xmpp-framing' to='localhost' version='1.0'/>"
+            }
+        };
         client.send(header);
         client.until("</stream:features>");
         client
@@ -291,7 +336,19 @@ impl Client {
     }
 
     fn send(&mut self, text: &str) {
-        self.stream.write_all(text.as_bytes()).unwrap();
+        self.send_all(&[text]);
+    }
+
+    /// Sends elements with one write.
+    fn send_all(&mut self, elements: &[&str]) {
+        let mut bytes = Vec::new();
+        for element in elements.iter().filter(|element| !element.is_empty()) {
+            match self.frames {
+                None => bytes.extend_from_slice(element.as_bytes()),
+                Some(_) => websocket::push_element(&mut bytes, element.as_bytes(), [1, 2, 3, 4]),
+            }
+        }
+        self.stream.write_all(&bytes).unwrap();
         self.stream.flush().unwrap();
     }
 
@@ -306,7 +363,16 @@ impl Client {
             }
             let count = self.stream.read(&mut buffer).unwrap();
             assert!(count > 0, "the connection ended after {text:?}");
-            self.unread.extend_from_slice(&buffer[..count]);
+            let Some(frames) = &mut self.frames else {
+                self.unread.extend_from_slice(&buffer[..count]);
+                continue;
+            };
+            frames.extend_from_slice(&buffer[..count]);
+            while let Some(frame) = websocket::take_frame(frames) {
+                if let FromServer::Text(text) = frame {
+                    self.unread.extend(text);
+                }
+            }
         }
     }
 
@@ -319,9 +385,10 @@ impl Client {
             Default::default()
         };
         let body = "x".repeat(120);
-        self.send(&format!(
-            "{ack}<message to='{to}' type='chat' id='of-some-length'><body>{body}</body></message>{request}"
-        ));
+        let message = format!(
+            "<message to='{to}' type='chat' id='of-some-length'><body>{body}</body></message>"
+        );
+        self.send_all(&[&ack, &message, request]);
     }
 
     fn hear(&mut self) {

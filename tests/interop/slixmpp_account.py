@@ -68,6 +68,8 @@ async def run(args):
     await stranger.log_in(args.host, args.port)
     assert "registered" in stranger.seen, stranger.seen
     print("made an account and logged in")
+    # Sends presence with the hash.
+    await stranger["xep_0115"].update_caps()
     await stranger.until("asked")
     await stranger.ask_the_server()
     stranger.send_presence(pstatus="again")

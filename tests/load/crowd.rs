@@ -16,9 +16,9 @@ use crate::framing::{self, ELEMENT_BYTES_MAX, Token};
 use crate::keys::KeyCache;
 use crate::login::{Login, Phase, Plan, Step};
 use crate::measure;
-use crate::options::{Common, TlsMode, Transport};
+use crate::options::{Common, TlsMode};
 use crate::tls::{self, Tls, Trust};
-use crate::websocket::WebSocket;
+use crate::websocket;
 
 /// Bytes taken from a socket at once; shared by all sessions.
 const READ_BYTES: usize = 64 * 1024;
@@ -126,7 +126,8 @@ pub(crate) struct Session {
     pub(crate) paused: bool,
     socket: Option<TcpStream>,
     tls: Option<Box<Tls>>,
-    web: Option<Box<WebSocket>>,
+    /// Elements go in frames.
+    framed: bool,
     /// The beginning of a token whose end has not come.
     partial: Vec<u8>,
     /// Bytes the socket did not take.
@@ -141,7 +142,7 @@ impl Session {
             paused: false,
             socket: None,
             tls: None,
-            web: None,
+            framed: false,
             partial: Vec::new(),
             unsent: Vec::new(),
         }
@@ -171,8 +172,7 @@ pub(crate) struct Crowd {
     sources: u8,
     next_source: u8,
     tls_config: Option<Arc<ClientConfig>>,
-    /// Where WebSockets are, if that is what is spoken.
-    web_path: Option<String>,
+    websocket: bool,
     rest: Option<Rest>,
     patience: Duration,
     last_event: Instant,
@@ -181,8 +181,7 @@ pub(crate) struct Crowd {
     input: Vec<u8>,
     plain: Vec<u8>,
     output: Vec<u8>,
-    stream: Vec<u8>,
-    framed: Vec<u8>,
+    frames: Vec<u8>,
     sealed: Vec<u8>,
 }
 
@@ -196,7 +195,10 @@ impl Crowd {
         };
         let tls_config = match common.tls {
             TlsMode::None => None,
-            mode => Some(tls::config(&trust, mode == TlsMode::Direct)?),
+            mode => Some(tls::config(
+                &trust,
+                mode == TlsMode::Direct && !common.websocket,
+            )?),
         };
         let now = Instant::now();
         Ok(Self {
@@ -209,7 +211,7 @@ impl Crowd {
             sources: common.sources,
             next_source: 0,
             tls_config,
-            web_path: (common.transport == Transport::Websocket).then(|| common.path.clone()),
+            websocket: common.websocket,
             rest: common.rest_above.map(|percent| Rest {
                 share: f64::from(percent) / 100.0,
                 start: now,
@@ -222,8 +224,7 @@ impl Crowd {
             input: vec![0; READ_BYTES],
             plain: Vec::new(),
             output: Vec::new(),
-            stream: Vec::new(),
-            framed: Vec::new(),
+            frames: Vec::new(),
             sealed: Vec::new(),
         })
     }
@@ -478,7 +479,6 @@ impl Crowd {
         let session = &mut self.sessions[index];
         session.socket = None;
         session.tls = None;
-        session.web = None;
         session.partial = Vec::new();
         session.unsent = Vec::new();
         let phase = std::mem::replace(&mut session.login.phase, Phase::Idle);
@@ -507,23 +507,56 @@ impl Crowd {
             return self.start_tls(index);
         }
         let mut output = std::mem::take(&mut self.output);
-        self.begin(index, false, &mut output);
+        self.begin_stream(index, false, &mut output);
         let sent = self.flush(index, &mut output);
         self.output = output;
         sent
     }
 
-    /// The first bytes on a connection as secure as it gets: a stream, or the request for a WebSocket.
-    fn begin(&mut self, index: usize, encrypted: bool, output: &mut Vec<u8>) {
-        let session = &mut self.sessions[index];
-        match &self.web_path {
-            Some(path) => {
-                WebSocket::request(&self.plan.account.domain, path, output);
-                session.web = Some(Box::default());
-                session.login.phase = Phase::Upgrading;
-            }
-            None => session.login.open_stream(&self.plan, encrypted, output),
+    /// Opens the first stream, or asks for the WebSocket that it goes through.
+    fn begin_stream(&mut self, index: usize, encrypted: bool, output: &mut Vec<u8>) {
+        let login = &mut self.sessions[index].login;
+        if self.websocket {
+            login.phase = Phase::Upgrade;
+            output.extend_from_slice(&websocket::handshake(&self.plan.account.domain));
+        } else {
+            login.open_stream(&self.plan, encrypted, output);
         }
+    }
+
+    /// What came over a WebSocket, or the answer to the question for it.
+    fn messages<W: Workload>(
+        &mut self,
+        index: usize,
+        bytes: &[u8],
+        workload: &mut W,
+        output: &mut Vec<u8>,
+    ) -> Result<()> {
+        let mut come = std::mem::take(&mut self.sessions[index].partial);
+        come.extend_from_slice(bytes);
+        if self.sessions[index].login.phase == Phase::Upgrade
+            && let Some(rest) = websocket::behind_answer(&come)?
+        {
+            come = rest.to_vec();
+            let session = &mut self.sessions[index];
+            session.framed = true;
+            session
+                .login
+                .open_stream(&self.plan, session.tls.is_some(), output);
+        }
+        if self.sessions[index].framed {
+            while let Some(message) = websocket::next(&mut come) {
+                self.token(index, &websocket::token(&message), workload, output)?;
+            }
+        }
+        ensure!(
+            come.len() <= ELEMENT_BYTES_MAX,
+            "a message of more than {ELEMENT_BYTES_MAX} bytes"
+        );
+        if !come.is_empty() {
+            self.sessions[index].partial = come;
+        }
+        Ok(())
     }
 
     fn start_tls(&mut self, index: usize) -> Result<()> {
@@ -591,42 +624,20 @@ impl Crowd {
     ) -> Result<()> {
         let session = &mut self.sessions[index];
         let Some(tls) = &mut session.tls else {
-            return self.decrypted(index, bytes, workload, output);
+            return self.tokens(index, bytes, workload, output);
         };
         let mut plain = std::mem::take(&mut self.plain);
         plain.clear();
         tls.open(bytes, &mut plain)?;
         if session.login.phase == Phase::Handshake && !tls.is_handshaking() {
-            self.begin(index, true, output);
+            self.begin_stream(index, true, output);
         }
-        let outcome = self.decrypted(index, &plain, workload, output);
+        let outcome = self.tokens(index, &plain, workload, output);
         self.plain = plain;
         if output.is_empty() {
             // Handshake messages and key updates want out even when we have nothing to say.
             self.flush(index, output)?;
         }
-        outcome
-    }
-
-    /// Takes the bytes of a stream, or of the WebSocket around it.
-    fn decrypted<W: Workload>(
-        &mut self,
-        index: usize,
-        bytes: &[u8],
-        workload: &mut W,
-        output: &mut Vec<u8>,
-    ) -> Result<()> {
-        let session = &mut self.sessions[index];
-        let Some(web) = &mut session.web else {
-            return self.tokens(index, bytes, workload, output);
-        };
-        let mut stream = std::mem::take(&mut self.stream);
-        stream.clear();
-        if web.open(bytes, &mut stream)? {
-            session.login.open_stream(&self.plan, true, output);
-        }
-        let outcome = self.tokens(index, &stream, workload, output);
-        self.stream = stream;
         outcome
     }
 
@@ -637,6 +648,9 @@ impl Crowd {
         workload: &mut W,
         output: &mut Vec<u8>,
     ) -> Result<()> {
+        if self.websocket {
+            return self.messages(index, bytes, workload, output);
+        }
         let mut joined = std::mem::take(&mut self.sessions[index].partial);
         let mut data = bytes;
         if !joined.is_empty() {
@@ -711,21 +725,20 @@ impl Crowd {
         let Some(socket) = &mut session.socket else {
             bail!("the connection has ended")
         };
-        let framed = match &mut session.web {
-            Some(web) => {
-                self.framed.clear();
-                web.seal(output, &mut self.framed)?;
-                &self.framed
-            }
-            None => &*output,
-        };
+        if session.framed {
+            let mut frames = std::mem::take(&mut self.frames);
+            websocket::frame_all(output, &self.plan.account.domain, &mut frames)?;
+            std::mem::swap(output, &mut frames);
+            frames.clear();
+            self.frames = frames;
+        }
         let bytes = match &mut session.tls {
             Some(tls) => {
                 self.sealed.clear();
-                tls.seal(framed, &mut self.sealed)?;
+                tls.seal(output, &mut self.sealed)?;
                 &self.sealed
             }
-            None => framed,
+            None => &*output,
         };
         let mut taken = 0;
         if session.unsent.is_empty() {

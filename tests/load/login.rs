@@ -61,8 +61,8 @@ pub(crate) enum Phase {
     StartTls,
     /// TLS is being negotiated.
     Handshake,
-    /// The connection is to become a WebSocket (RFC 7395).
-    Upgrading,
+    /// The WebSocket is asked for.
+    Upgrade,
     /// Waiting for features with mechanisms.
     MechanismFeatures,
     /// SCRAM's first message is sent.

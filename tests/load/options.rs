@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::login::{Account, Goal, Plan};
 
-/// Load generator for XMPP servers over TCP or WebSocket: measures what a session, a login and a message cost.
+/// Load generator for XMPP servers over TCP: measures what a session, a login and a message cost.
 ///
 /// Every row is checked: each message must arrive once and in order. No row is printed when the generator
 /// itself used more than 90 % of a core while it was measured (exit code 4); lost, doubled or reordered
@@ -34,12 +34,9 @@ pub(crate) struct Common {
     /// How connections are encrypted.
     #[arg(long, global = true, value_enum, default_value = "none")]
     pub(crate) tls: TlsMode,
-    /// What carries the stream.
-    #[arg(long, global = true, value_enum, default_value = "tcp")]
-    pub(crate) transport: Transport,
-    /// Where the server has its WebSockets.
-    #[arg(long, global = true, default_value = "/ws-xmpp")]
-    pub(crate) path: String,
+    /// Speak over WebSocket (RFC 7395) at `/ws-xmpp`, without TLS or inside of it.
+    #[arg(long, global = true)]
+    pub(crate) websocket: bool,
     /// Accept any certificate. For measuring only.
     #[arg(long, global = true, conflicts_with = "ca")]
     pub(crate) insecure: bool,
@@ -99,23 +96,6 @@ impl TlsMode {
             Self::None => "none",
             Self::Starttls => "starttls",
             Self::Direct => "direct",
-        }
-    }
-}
-
-/// What carries a stream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Transport {
-    Tcp,
-    /// RFC 7395.
-    Websocket,
-}
-
-impl Transport {
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            Self::Tcp => "tcp",
-            Self::Websocket => "websocket",
         }
     }
 }
@@ -344,10 +324,6 @@ impl Common {
         ensure!(
             self.tls == TlsMode::None || self.insecure || self.ca.is_some(),
             "--tls needs --ca FILE, or --insecure to accept any certificate"
-        );
-        ensure!(
-            self.transport == Transport::Tcp || self.tls != TlsMode::Starttls,
-            "a WebSocket has its TLS from the first byte: --tls direct"
         );
         ensure!(
             self.sources == 1 || self.connect.ip().is_loopback() && self.connect.is_ipv4(),

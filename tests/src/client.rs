@@ -316,8 +316,14 @@ impl Client {
         }
         self.transcript.push(format!(">> {}", shortened(text)));
         let mut frames = Vec::new();
-        for element in elements_of(text) {
-            websocket::client::push_element(&mut frames, element.as_bytes(), MASK);
+        match elements_of(text) {
+            Some(elements) => elements.iter().for_each(|element| {
+                websocket::client::push_element(&mut frames, element.as_bytes(), MASK);
+            }),
+            None => {
+                let first = websocket::client::WHOLE_TEXT;
+                websocket::client::push_frame(&mut frames, first, text.as_bytes(), MASK);
+            }
         }
         self.wire.send(&frames).await
     }
@@ -458,8 +464,8 @@ impl Client {
     }
 }
 
-/// The elements of a text, each as it stands there; all of it as one if it holds something else.
-fn elements_of(text: &str) -> Vec<&str> {
+/// The elements of a text, each as it stands there; `None` if it holds something else.
+fn elements_of(text: &str) -> Option<Vec<&str>> {
     let header = format!(
         "<stream:stream xmlns='{}' xmlns:stream='{}'>",
         ns::CLIENT,
@@ -473,12 +479,12 @@ fn elements_of(text: &str) -> Vec<&str> {
         let start = text.len() - rest.len();
         let is_element = match reader.next(&mut rest) {
             Ok(item) => item.map(|item| matches!(item, Item::Element(_))),
-            Err(_) => return vec![text],
+            Err(_) => return None,
         };
         match is_element {
             Some(true) if is_open => elements.push(text[start..text.len() - rest.len()].trim()),
-            None if !reader.is_inside() && !elements.is_empty() => return elements,
-            _ => return vec![text],
+            None if !reader.is_inside() && !elements.is_empty() => return Some(elements),
+            _ => return None,
         }
     }
 }

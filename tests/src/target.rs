@@ -149,6 +149,7 @@ const MODULES: &[(&str, &str)] = &[
     ("mod_version", ""),
     ("mod_time", ""),
     ("mod_private", ""),
+    ("mod_vcard", ""),
     ("mod_last", ""),
     ("mod_disco", ""),
     ("mod_stream_management", ""),

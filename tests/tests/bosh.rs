@@ -481,6 +481,35 @@ async fn lose_answers() -> Result<()> {
     stage.target.stop().await
 }
 
+/// What comes while no request is there waits for the next one, in its order.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flood_between_two_requests_waits() {
+    flood().await.unwrap();
+}
+
+async fn flood() -> Result<()> {
+    const MESSAGES: usize = 400;
+    let stage = Stage::new("").await?;
+    let mut juliet = stage.juliet().await?;
+    let mut romeo = stage.on_tcp("romeo", "orchard").await?;
+    romeo.send("<presence/>").await?;
+    let _own = next(&mut romeo, "presence").await?;
+    let content = "x".repeat(400);
+    let text: String = (0..MESSAGES)
+        .map(|n| {
+            format!(
+                "<message to='juliet@localhost' type='chat' id='{n}'><body>{content}</body></message>"
+            )
+        })
+        .collect();
+    romeo.send(&text).await?;
+    romeo.fence().await?;
+    for n in 0..MESSAGES {
+        has_id(&juliet.element().await?, &n.to_string());
+    }
+    stage.target.stop().await
+}
+
 /// Silence that was announced is no loss.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_lets_all_requests_go_and_keeps_the_session() {

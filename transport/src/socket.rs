@@ -47,6 +47,11 @@ impl Socket {
         }
     }
 
+    /// Whether it is a pipe: then nothing is taken for as long as its far end can carry nothing.
+    pub fn is_pipe(&self) -> bool {
+        matches!(self.kind, Kind::Pipe(_))
+    }
+
     /// Waits until there may be something to read, the end of the stream included.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match &self.kind {

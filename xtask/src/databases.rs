@@ -1,7 +1,8 @@
 //! `cargo xtask databases`: a PostgreSQL and a MariaDB of their own for one command.
 //!
 //! They listen on loopback, keep their files in a folder that is removed at the end, and flush nothing to the disk. The
-//! command finds them by two variables, with `host port username password` of an administrator.
+//! command finds them by two variables, with `host port username password` of an administrator; two more name the files
+//! with their certificates.
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
@@ -58,7 +59,9 @@ impl Databases {
     pub(crate) fn tell<'c>(&self, command: &'c mut Command) -> &'c mut Command {
         command
             .env("MEERKAT_TEST_PGSQL", self.postgres.address())
+            .env("MEERKAT_TEST_PGSQL_CA", self.postgres.certificate())
             .env("MEERKAT_TEST_MYSQL", self.mariadb.address())
+            .env("MEERKAT_TEST_MYSQL_CA", self.mariadb.certificate())
     }
 }
 
@@ -73,6 +76,10 @@ struct Server {
 impl Server {
     fn address(&self) -> String {
         format!("127.0.0.1 {} {USERNAME} {}", self.port, self.password)
+    }
+
+    fn certificate(&self) -> PathBuf {
+        self.folder.join("cert.pem")
     }
 
     /// Waits until it takes connections.
@@ -128,9 +135,15 @@ fn start_postgres(password: &str) -> Result<Server> {
             .args(["--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync"]),
     )?;
     let port = free_port()?;
+    make_certificate("postgres", &folder)?;
     let mut command = as_user("postgres", programs.join("postgres"));
     command.arg("-D").arg(&data).args(["-p", &port.to_string()]);
+    for (setting, file) in [("ssl_cert_file", "cert.pem"), ("ssl_key_file", "key.pem")] {
+        let path = folder.join(file);
+        command.args(["-c", &format!("{setting}={}", path.display())]);
+    }
     for setting in [
+        "ssl=on",
         "listen_addresses=127.0.0.1",
         "unix_socket_directories=",
         "max_connections=300",
@@ -176,6 +189,7 @@ fn start_mariadb(password: &str) -> Result<Server> {
     );
     fs::write(&init_file, init)?;
     fs::set_permissions(&init_file, fs::Permissions::from_mode(0o644))?;
+    make_certificate("mysql", &folder)?;
     let port = free_port()?;
     let mut command = as_user("mysql", "mariadbd");
     command
@@ -183,6 +197,8 @@ fn start_mariadb(password: &str) -> Result<Server> {
         .arg(format!("--datadir={}", data.display()))
         .arg(format!("--socket={}", folder.join("socket").display()))
         .arg(format!("--init-file={}", init_file.display()))
+        .arg(format!("--ssl-cert={}", folder.join("cert.pem").display()))
+        .arg(format!("--ssl-key={}", folder.join("key.pem").display()))
         .arg(format!("--port={port}"))
         .args([
             "--bind-address=127.0.0.1",
@@ -195,6 +211,27 @@ fn start_mariadb(password: &str) -> Result<Server> {
     let mut server = spawn(command, folder, port, password)?;
     server.wait_until(|port| TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok())?;
     Ok(server)
+}
+
+/// A certificate of its own making, for loopback.
+fn make_certificate(user: &str, folder: &Path) -> Result<()> {
+    let mut openssl = as_user(user, "openssl");
+    openssl
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:P-256",
+        ])
+        .args(["-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(folder.join("key.pem"))
+        .arg("-out")
+        .arg(folder.join("cert.pem"));
+    run::output(&mut openssl).map(drop)
 }
 
 fn spawn(mut command: Command, folder: PathBuf, port: u16, password: &str) -> Result<Server> {

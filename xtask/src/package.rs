@@ -49,6 +49,14 @@ impl Profile {
             Self::Debug => "dev",
         }
     }
+
+    /// Where cargo puts what it builds, below its own folder.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "release",
+            Self::Debug => "debug",
+        }
+    }
 }
 
 /// Builds the programs and packs them.
@@ -57,6 +65,11 @@ fn make(profile: Profile) -> Result<PathBuf> {
     let mut build = run::cargo();
     build.args(["build", "--locked", "--package", "server", "--bins"]);
     run::check(build.args(["--profile", profile.name()]))?;
+    let programs = run::target_dir().join(profile.folder());
+    let completion =
+        run::output(run::command(programs.join("meerkatctl")).args(["completion", "bash"]))?;
+    let file = programs.join("meerkatctl.bash");
+    fs::write(&file, completion).with_context(|| format!("cannot write {}", file.display()))?;
     let folder = run::target_dir().join("debian");
     // An older version's package would lie beside the new one.
     if folder.exists() {

@@ -136,7 +136,8 @@ fn interop() -> Result<()> {
             .args(["--test", "all", "--", "interop"])
             .env("RUN_SLOW_TESTS", "1")
             .env("INTEROP_PYTHON", python())
-            .env("DEBIAN_PYTHON", DEBIAN_PYTHON),
+            .env("DEBIAN_PYTHON", DEBIAN_PYTHON)
+            .env("INTEROP_MODULES", web().join("node_modules")),
     )
 }
 
@@ -164,6 +165,11 @@ fn python() -> PathBuf {
     venv().join("bin/python")
 }
 
+/// Where npm puts what web clients are made of.
+fn web() -> PathBuf {
+    run::target_dir().join("web")
+}
+
 /// Debian's packages for Python are there for Debian's Python only.
 const DEBIAN_PYTHON: &str = "/usr/bin/python3";
 
@@ -180,6 +186,7 @@ const DEBIAN: &[(&[&str], &[&str])] = &[
         &["sh", "-c", "ls /usr/lib/postgresql/*/bin/initdb"],
         &["postgresql"],
     ),
+    (&["openssl", "version"], &["openssl"]),
     (
         &["sh", "-c", "PATH=$PATH:/usr/sbin mariadbd --version"],
         &["mariadb-server"],
@@ -189,6 +196,8 @@ const DEBIAN: &[(&[&str], &[&str])] = &[
         &[DEBIAN_PYTHON, "-c", "import nbxmpp.client"],
         &["python3-nbxmpp"],
     ),
+    (&["chromium", "--version"], &["chromium"]),
+    (&["npm", "--version"], &["nodejs", "npm"]),
 ];
 
 /// Installs what is missing; when nothing is, this takes no time and needs no network.
@@ -199,7 +208,8 @@ fn install() -> Result<()> {
         }
     }
     install_debian_packages()?;
-    install_python_packages()
+    install_python_packages()?;
+    install_node_packages()
 }
 
 fn install_debian_packages() -> Result<()> {
@@ -252,4 +262,31 @@ fn install_python_packages() -> Result<()> {
             .arg(&requirements_path),
     )?;
     fs::write(&stamp, requirements).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+/// Web clients, with the versions that the tests name.
+fn install_node_packages() -> Result<()> {
+    let source = run::root().join("tests/interop/web");
+    let lock_path = source.join("package-lock.json");
+    let lock = fs::read_to_string(&lock_path)
+        .with_context(|| format!("cannot read {}", lock_path.display()))?;
+    // Written last: an interrupted installation is done again.
+    let stamp = web().join("installed-lock.json");
+    if fs::read_to_string(&stamp).is_ok_and(|installed| installed == lock) {
+        println!("{} is up to date", web().display());
+        return Ok(());
+    }
+    fs::create_dir_all(web()).with_context(|| format!("cannot make {}", web().display()))?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(source.join(name), web().join(name))
+            .with_context(|| format!("cannot copy {name} to {}", web().display()))?;
+    }
+    // What packages would run at their installation is not needed.
+    run::check(
+        run::command("npm")
+            .args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"])
+            .args(["--loglevel", "error", "--prefix"])
+            .arg(web()),
+    )?;
+    fs::write(&stamp, lock).with_context(|| format!("cannot write {}", stamp.display()))
 }

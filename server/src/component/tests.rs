@@ -415,7 +415,13 @@ async fn s24_a_component_that_does_not_read_is_closed_and_its_writers_are_told()
     let bytes = conditions.len() * body.len();
     assert!(bytes >= OUTLET_BYTES_MAX as usize / 2, "{bytes}");
     assert!(bytes <= OUTLET_BYTES_MAX as usize * 2, "{bytes}");
-    assert!(conditions.iter().all(|it| it == "recipient-unavailable"));
+    // Of the last ten, some came when it was not known any more.
+    let waited = conditions
+        .iter()
+        .filter(|it| *it == "recipient-unavailable");
+    assert!(waited.count() + 10 >= conditions.len(), "{conditions:?}");
+    conditions.retain(|it| it != "recipient-unavailable");
+    assert!(conditions.iter().all(|it| it == "service-unavailable"));
     node.stop().await;
 }
 

@@ -57,6 +57,21 @@ fn every_example_loads() {
 }
 
 #[test]
+fn the_packaged_file_has_the_features_of_no_file() {
+    let packaged = Path::new(ROOT).join("debian/meerkat.toml");
+    let text = fs::read_to_string(packaged).unwrap();
+    let packaged = Config::parse(&text, "meerkat.toml").unwrap();
+    let zero = Config::zero();
+    assert_eq!(packaged.modules, zero.modules);
+    let addresses = |config: &Config| -> Vec<std::net::SocketAddr> {
+        let c2s = config.listen.c2s.iter().map(C2sListener::address);
+        c2s.chain(config.listen.http.iter().map(HttpListener::address))
+            .collect()
+    };
+    assert_eq!(addresses(&packaged), addresses(&zero));
+}
+
+#[test]
 fn a_bogus_key_in_any_table_of_any_example_is_found_at_its_line() {
     let mut tables = 0;
     for (path, text) in examples() {
@@ -354,6 +369,30 @@ fn domains_are_checked() {
 }
 
 #[test]
+fn subdomains_of_modules_are_checked() {
+    let hosts = "[general]\nhosts = ['a.example', 'vjud.a.example']\n[modules.mod_vcard]\n";
+    for (line, expected) in [
+        (
+            "",
+            Some("3:1: \"vjud.a.example\" is one of `general.hosts`"),
+        ),
+        (
+            "host = 'a.example'",
+            Some("4:8: \"a.example\" is one of `general.hosts`"),
+        ),
+        (
+            "host = 'v jud.@HOST@'",
+            Some("4:8: \"v jud.@HOST@\" is not a domain"),
+        ),
+        ("host = 'people.@HOST@'", None),
+        ("search = false", None),
+    ] {
+        let expected: Vec<&str> = expected.into_iter().collect();
+        check(&format!("{hosts}{line}\n"), &expected);
+    }
+}
+
+#[test]
 fn listeners_are_checked() {
     check(
         &format!(
@@ -570,7 +609,7 @@ fn bosh_is_checked() {
     );
     // A handler needs no section.
     let handler = format!(
-        "{GENERAL}[[listen.http]]\nport = 1\n\
+        "{GENERAL}[[listen.http]]\nport = 1\ntls = {{}}\n\
          handlers.mongoose_bosh_handler = [{{ host = '_', path = '/http-bind' }}]\n"
     );
     check(&handler, &[]);

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use daemon::config::{Check, Millis, OrInfinity, Seconds};
+use daemon::config::{Check, Checks, Millis, OrInfinity, Seconds};
 use protocol::BareJid;
 use protocol::caps;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ModulesConfig;
 use crate::auth::registration::network::Network;
+use crate::router::subdomains;
 
 impl ModulesConfig {
     /// What a node without a configuration file has.
@@ -30,6 +31,7 @@ impl ModulesConfig {
             version: Some(Version::default()),
             time: Some(Time::default()),
             private: Some(Private::default()),
+            vcard: Some(Vcard::default()),
             last: Some(Last::default()),
             register: None,
             caps: Some(Caps::default()),
@@ -38,7 +40,25 @@ impl ModulesConfig {
     }
 }
 
-impl Check for ModulesConfig {}
+impl Check for ModulesConfig {
+    fn check(&self, checks: &mut Checks<'_>) {
+        for (path, pattern) in self.subdomains() {
+            if checks.is_sound(path) && subdomains::name(pattern, "example.org").is_none() {
+                let message = format!("{pattern:?} is not a domain");
+                checks.finding(path, message, "such as `vjud.@HOST@`");
+            }
+        }
+    }
+}
+
+impl ModulesConfig {
+    /// Subdomains that the modules would own, with the paths of the options that say so.
+    pub fn subdomains(&self) -> Vec<(&'static str, &str)> {
+        let vcard = self.vcard.as_ref().filter(|vcard| vcard.search);
+        let vcard = vcard.map(|vcard| ("mod_vcard.host", vcard.host.as_str()));
+        vcard.into_iter().collect()
+    }
+}
 
 impl StreamManagement {
     /// Stanzas that may be unacknowledged; without a limit the bytes are one.
@@ -237,6 +257,37 @@ pub struct Private {
     pub backend: Backend,
     /// How requests are queued.
     pub iqdisc: Iqdisc,
+}
+
+/// Options of `mod_vcard`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Vcard {
+    /// Where vCards are kept.
+    pub backend: Backend,
+    /// The subdomain at which people are searched; `@HOST@` stands for the domain.
+    pub host: String,
+    /// Lets users search for each other.
+    pub search: bool,
+    /// People that a search finds at most; never more than a thousand.
+    pub matches: OrInfinity<u32>,
+    /// How requests are queued.
+    pub iqdisc: Iqdisc,
+}
+
+impl Default for Vcard {
+    fn default() -> Self {
+        Self {
+            backend: Backend::Rdbms,
+            host: "vjud.@HOST@".into(),
+            search: true,
+            matches: OrInfinity::Value(30),
+            iqdisc: Iqdisc {
+                kind: IqdiscType::Parallel,
+                workers: None,
+            },
+        }
+    }
 }
 
 /// Options of `mod_last`.

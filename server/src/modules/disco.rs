@@ -2,7 +2,6 @@
 //!
 //! What a domain and an account can do, as the modules announced it when they started; so this one starts last. An
 //! account answers its owner and those who see its presence: to others it is as silent as one that does not exist.
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use protocol::{Element, StanzaCondition, StanzaError, StanzaType, ns};
@@ -13,6 +12,7 @@ use super::roster::Roster;
 use super::{Needs, Start, StartError};
 use crate::iq::{Answer, HandleIq, IqRequest, Target};
 use crate::router::Route;
+use crate::router::subdomains::Subdomain;
 
 pub use super::config::Disco as Config;
 
@@ -47,7 +47,8 @@ pub async fn start(config: Config, start: &mut Start<'_>) -> Result<(), StartErr
     });
     let items = Arc::new(Items {
         askers,
-        extra_domains: config.extra_domains.clone(),
+        extra_domains: config.extra_domains,
+        subdomains: start.subdomains().to_vec(),
     });
     for target in [Target::Server, Target::Account] {
         start.iq(("query", ns::DISCO_INFO), target, &info)?;
@@ -105,19 +106,6 @@ fn contact_form(contacts: &[&ServerInfo]) -> Element {
     form
 }
 
-/// The configured domains, and the components below the one that is asked, as they are now.
-fn server_items(extra_domains: &[String], route: &Route, asked: &str) -> Element {
-    let components = route.router.components_below(asked);
-    let components = components.iter().map(|component| &*component.domain);
-    let extra_domains = extra_domains.iter().map(String::as_str);
-    let known: BTreeSet<&str> = extra_domains.clone().collect();
-    let mut query = Element::new("query", ns::DISCO_ITEMS);
-    for domain in extra_domains.chain(components.filter(|domain| !known.contains(domain))) {
-        query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", domain));
-    }
-    query
-}
-
 // ---- requests
 
 struct Info {
@@ -147,6 +135,32 @@ impl HandleIq for Info {
 struct Items {
     askers: Askers,
     extra_domains: Vec<String>,
+    subdomains: Vec<Subdomain>,
+}
+
+impl Items {
+    /// What there is beside one of our domains; the components, as they are now.
+    fn of(&self, route: &Route, domain: &str) -> Element {
+        let own = self.subdomains.iter().filter_map(|own| own.of(domain));
+        let mut all: Vec<Box<str>> = own.collect();
+        let components = route.router.components_below(domain);
+        let components = components.iter().map(|component| &*component.domain);
+        for more in self
+            .extra_domains
+            .iter()
+            .map(String::as_str)
+            .chain(components)
+        {
+            if !all.iter().any(|known| **known == *more) {
+                all.push(more.into());
+            }
+        }
+        let mut query = Element::new("query", ns::DISCO_ITEMS);
+        for jid in all {
+            query.push(Element::new("item", ns::DISCO_ITEMS).with_attr("jid", &jid));
+        }
+        query
+    }
 }
 
 impl HandleIq for Items {
@@ -156,7 +170,7 @@ impl HandleIq for Items {
             return Err(StanzaCondition::ItemNotFound.into());
         }
         Ok(Some(match target {
-            Target::Server => server_items(&self.extra_domains, route, request.to.domain()),
+            Target::Server => self.of(route, request.to.domain()),
             Target::Account => Element::new("query", ns::DISCO_ITEMS),
         }))
     }

@@ -39,7 +39,7 @@ async fn generated_page_of_hooks_is_fresh() {
 // ---- answers
 
 /// Requests as they should be.
-const GOOD: [&str; 16] = [
+const GOOD: [&str; 17] = [
     "<query xmlns='jabber:iq:roster' ver='v'/>",
     "<query xmlns='jabber:iq:roster'><item jid='nurse@localhost' name='Nurse' subscription='none' ask='subscribe'>\
      <group>Servants</group><group/></item></query>",
@@ -49,6 +49,7 @@ const GOOD: [&str; 16] = [
     "<time xmlns='urn:xmpp:time'/>",
     "<query xmlns='jabber:iq:last' seconds='1'/>",
     "<query xmlns='jabber:iq:private'><storage xmlns='storage:bookmarks'><conference jid='a@b'/></storage></query>",
+    "<vCard xmlns='vcard-temp'><FN>Romeo</FN><N><FAMILY>Montague</FAMILY></N><PHOTO><BINVAL>eA==</BINVAL></PHOTO></vCard>",
     "<query xmlns='jabber:iq:privacy'><list name='some'><item type='jid' value='nurse@localhost' action='deny' \
      order='1'><message/></item><item action='allow' order='2'/></list></query>",
     "<query xmlns='jabber:iq:privacy'><active name='some'/></query>",

@@ -55,10 +55,14 @@ statements! {
         "DELETE FROM privacy_list WHERE server = $1 AND username = $2";
     REMOVE_PRIVACY_DEFAULT = "account_remove_privacy_default":
         "DELETE FROM privacy_default_list WHERE server = $1 AND username = $2";
+    REMOVE_VCARD = "account_remove_vcard":
+        "DELETE FROM vcard WHERE server = $1 AND username = $2";
+    REMOVE_VCARD_SEARCH = "account_remove_vcard_search":
+        "DELETE FROM vcard_search WHERE server = $1 AND lusername = $2";
 }
 
 /// What belongs to an account beside its row in `users`: a test finds tables that are missing here.
-const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 10] = [
+const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 12] = [
     REMOVE_CONTACTS,
     REMOVE_GROUPS,
     REMOVE_ROSTER_VERSION,
@@ -69,6 +73,8 @@ const REMOVE_WHAT_BELONGS_TO_IT: [&Statement; 10] = [
     REMOVE_PRIVACY_ITEMS,
     REMOVE_PRIVACY_LISTS,
     REMOVE_PRIVACY_DEFAULT,
+    REMOVE_VCARD,
+    REMOVE_VCARD_SEARCH,
 ];
 
 /// What an account is authenticated with. Has no `Debug`, so that it cannot end up in a log.

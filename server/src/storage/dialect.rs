@@ -110,4 +110,5 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     migration!(6, "0006_private", "private"),
     migration!(7, "0007_last", "last"),
     migration!(8, "0008_privacy", "privacy"),
+    migration!(9, "0009_vcard", "vcard"),
 ];

@@ -40,6 +40,8 @@ pub(super) fn kind(error: &sqlx::Error) -> Kind {
         sqlx::Error::ColumnDecode { .. }
         | sqlx::Error::Decode(_)
         | sqlx::Error::ColumnNotFound(_) => Kind::Corrupt,
+        // A certificate that is not trusted comes as data that make no sense.
+        sqlx::Error::Io(error) if error.kind() == std::io::ErrorKind::InvalidData => Kind::Refused,
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) | sqlx::Error::Protocol(_) => {
             Kind::Refused
         }

@@ -40,7 +40,6 @@ pub(crate) fn run(common: &Common, row: &Idle) -> Result<()> {
     let per_session = (after as f64 - before as f64) / f64::from(sessions);
     let line = Row::new("idle")
         .with("tls", common.tls.name())
-        .with("transport", common.transport.name())
         .with("sm", row.sm)
         .with("sessions", sessions)
         .figure("bytes_per_session", Some(per_session), 0)

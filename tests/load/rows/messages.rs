@@ -262,7 +262,6 @@ impl Talk {
         };
         let line = Row::new("messages")
             .with("tls", common.tls.name())
-            .with("transport", common.transport.name())
             .with("acks", acks)
             .with("ask", if acks == "none" { "-" } else { row.ask.name() })
             .with("sessions", self.credits.len());

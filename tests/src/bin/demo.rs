@@ -408,7 +408,7 @@ fn config(ports: Ports) -> String {
          [[listen.http]]\nport = {metrics}\nip_address = \"127.0.0.1\"\n\n\
          [[listen.http.handlers.mongoose_prometheus_handler]]\nhost = \"_\"\npath = \"/metrics\"\n\n\
          [modules.mod_roster]\nversioning = true\n[modules.mod_presence]\n[modules.mod_offline]\n[modules.mod_ping]\n\
-         [modules.mod_version]\n[modules.mod_time]\n[modules.mod_private]\n[modules.mod_last]\n[modules.mod_privacy]\n[modules.mod_blocking]\n[modules.mod_carboncopy]\n[modules.mod_csi]\n[modules.mod_caps]\n[modules.mod_disco]\n[modules.mod_stream_management]\n"
+         [modules.mod_version]\n[modules.mod_time]\n[modules.mod_private]\n[modules.mod_vcard]\n[modules.mod_last]\n[modules.mod_privacy]\n[modules.mod_blocking]\n[modules.mod_carboncopy]\n[modules.mod_csi]\n[modules.mod_caps]\n[modules.mod_disco]\n[modules.mod_stream_management]\n"
     )
 }
 

@@ -217,7 +217,7 @@ impl Bench {
                 load.args(["--tls", "direct", "--insecure"]);
             }
             Security::WebSocket => {
-                load.args(["--transport", "websocket"]);
+                load.arg("--websocket");
             }
         }
         let output = run::output(load.args(args)).with_context(|| {

@@ -303,10 +303,16 @@ fn describe_all(ctx: &Context<'_>, sessions: &[SessionRef]) -> Result<Vec<Sessio
 
 fn describe(session: &SessionRef, now: u32) -> Session {
     let peer = session.socket().peer_addr().ok();
-    let is_encrypted = session.with_tls(|_| ()).is_some();
+    let connection = if session.socket().is_pipe() {
+        "bosh"
+    } else if session.with_tls(|_| ()).is_some() {
+        "c2s_tls"
+    } else {
+        "c2s"
+    };
     Session {
         user: jid(session),
-        connection: Some(if is_encrypted { "c2s_tls" } else { "c2s" }.into()),
+        connection: Some(connection.into()),
         ip: peer.map(|peer| peer.ip().to_canonical().to_string()),
         port: peer.as_ref().map(SocketAddr::port),
         priority: session.priority(),

@@ -294,7 +294,14 @@ async fn removing_an_account_leaves_others_alone() {
              INSERT INTO privacy_list_data (id, t, value, action, ord,
              match_all, match_iq, match_message, match_presence_in, match_presence_out) VALUES
              (1, 'j', 'a@b', 'd', 1, TRUE, FALSE, FALSE, FALSE, FALSE),
-             (2, 'j', 'a@b', 'd', 1, TRUE, FALSE, FALSE, FALSE, FALSE);",
+             (2, 'j', 'a@b', 'd', 1, TRUE, FALSE, FALSE, FALSE, FALSE);
+             INSERT INTO vcard (server, username, vcard) VALUES
+             ('localhost', 'romeo', ''), ('localhost', 'juliet', '');
+             INSERT INTO vcard_search (server, lusername, username, fn, lfn, family, lfamily, given, lgiven, middle, lmiddle,
+             nickname, lnickname, bday, lbday, ctry, lctry, locality, llocality, email, lemail, orgname, lorgname,
+             orgunit, lorgunit) VALUES
+             ('localhost', 'romeo', 'romeo', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', ''),
+             ('localhost', 'nurse', 'nurse', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '', '');",
         )
         .await;
         let accounts = AccountStore::new(db.clone());

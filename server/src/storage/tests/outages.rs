@@ -348,7 +348,7 @@ async fn a_server_that_does_not_want_us_is_told_at_once() {
                     }),
                     ..right.clone()
                 },
-                "TLS",
+                "certificate",
             ),
         ];
         for (server, expected) in cases {
@@ -358,6 +358,48 @@ async fn a_server_that_does_not_want_us_is_told_at_once() {
             assert!(said.contains(expected), "{said}");
             assert!(!said.contains("wrong"), "{said}");
         }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_way_to_a_server_is_encrypted_as_the_configuration_says() {
+    with_each_server(async |database| {
+        let kind = database.server().kind;
+        let open = async |trust, ca| {
+            let server = Server {
+                tls: Some(Tls {
+                    trust,
+                    ca,
+                    certificate: None,
+                }),
+                ..database.server()
+            };
+            Db::open(Options::new(Place::Server(Box::new(server)))).await
+        };
+        let certificate = servers::certificate(kind);
+        for (trust, ca) in [
+            (Trust::Verified, Some(certificate)),
+            (Trust::Encrypted, None),
+            (Trust::IfOffered, None),
+        ] {
+            let db = open(trust, ca).await.unwrap();
+            let rows = match kind {
+                ServerKind::Postgres => {
+                    let sql = "SELECT cipher FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+                    fetch_raw(&db, sql).await
+                }
+                ServerKind::MySql => fetch_raw(&db, "SHOW STATUS LIKE 'Ssl_cipher'").await,
+            };
+            let cipher = rows[0].last().unwrap().as_deref();
+            assert!(
+                cipher.is_some_and(|cipher| cipher.starts_with("TLS_")),
+                "{rows:?}"
+            );
+        }
+        let refused = open(Trust::Verified, None).await.map(drop).unwrap_err();
+        let said = refused.cause().to_string();
+        assert!(said.contains("certificate"), "{said}");
     })
     .await;
 }

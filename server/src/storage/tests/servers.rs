@@ -14,6 +14,17 @@ const VARIABLES: [(&str, ServerKind); 2] = [
     ("MEERKAT_TEST_MYSQL", ServerKind::MySql),
 ];
 
+/// The file with the certificate of a server of this run.
+pub(crate) fn certificate(kind: ServerKind) -> PathBuf {
+    let variable = match kind {
+        ServerKind::Postgres => "MEERKAT_TEST_PGSQL_CA",
+        ServerKind::MySql => "MEERKAT_TEST_MYSQL_CA",
+    };
+    std::env::var_os(variable)
+        .expect("a server comes with its certificate")
+        .into()
+}
+
 /// The servers that this run has.
 pub(super) fn of_this_run() -> Vec<Server> {
     VARIABLES
