@@ -740,6 +740,10 @@ impl Outlet {
             }
             state = self.write_out(state, settled);
         }
+        if state.blocked && self.socket.is_pipe() {
+            drop(state);
+            self.socket.has_more();
+        }
     }
 
     /// One round: take what waits, seal it under the lock, write it under the flag.

@@ -170,7 +170,8 @@ fn meerkat_config(data_dir: &Path, setup: &Setup) -> String {
     for tls in ["", "tls = {}\n"] {
         text += &format!(
             "[[listen.http]]\nport = 0\nip_address = \"127.0.0.1\"\n{tls}\
-             [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n"
+             [[listen.http.handlers.mongoose_websocket_handler]]\nhost = \"_\"\npath = \"/ws-xmpp\"\n\
+             [[listen.http.handlers.mongoose_bosh_handler]]\nhost = \"_\"\npath = \"/http-bind\"\n"
         );
     }
     for (module, options) in MODULES {

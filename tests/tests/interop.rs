@@ -1,8 +1,9 @@
 //! Clients of others against our node. Slow, so they run with `RUN_SLOW_TESTS=1`. `INTEROP_PYTHON` names a Python that
-//! has what `tests/interop/requirements.txt` lists, `DEBIAN_PYTHON` one that has Debian's packages; Profanity is taken
-//! from the path. `cargo xtask test` sees to all of that.
+//! has what `tests/interop/requirements.txt` lists, `DEBIAN_PYTHON` one that has Debian's packages, `INTEROP_MODULES` the
+//! folder with what `tests/interop/web/package.json` lists; Profanity, HAProxy, Node and Chromium are taken from the
+//! path. `cargo xtask test` sees to all of that.
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -114,6 +115,48 @@ async fn interop_scramp_logs_in_with_channel_binding() {
     run_script("INTEROP_PYTHON", "channel_binding.py").await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_strophe_chats_and_goes_on_after_a_reload() {
+    run_in_browser("strophe_chat.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_xmppjs_chats_and_resumes() {
+    run_in_browser("xmppjs_chat.mjs").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn interop_converse_is_used_by_two_people() {
+    run_in_browser("converse_chat.mjs").await;
+}
+
+/// Runs a script that drives Chromium, with the accounts romeo and juliet on a server of its own.
+async fn run_in_browser(script: &str) {
+    let Some(target) = start_for_script("", "").await else {
+        return;
+    };
+    let modules = std::env::var_os("INTEROP_MODULES").expect("INTEROP_MODULES names a folder");
+    let (address, tls_address) = (
+        target.address(Security::WebSocket),
+        target.address(Security::SecureWebSocket),
+    );
+    let mut command = Command::new("node");
+    command
+        .arg(directory().join("web").join(script))
+        .arg("--modules")
+        .arg(modules)
+        .args(["--host", &address.ip().to_string()])
+        .args(["--port", &address.port().to_string()])
+        .args(["--tls-port", &tls_address.port().to_string()])
+        .args(["--domain", DOMAIN, "--password", PASSWORD]);
+    run(command, script).await;
+    target.stop().await.unwrap();
+}
+
+fn directory() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("interop")
+}
+
 /// Runs a script with the accounts romeo and juliet on a server of its own. `interpreter` is the variable that names
 /// what runs it.
 async fn run_script(interpreter: &str, script: &str) {
@@ -157,14 +200,11 @@ struct Ports {
 
 async fn run_python(interpreter: &str, script: &str, target: &Target, ports: Ports) {
     let python = std::env::var_os(interpreter).unwrap_or_else(|| "python3".into());
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("interop")
-        .join(script);
     let mut command = Command::new(python);
     command
         // No byte code beside the sources.
         .arg("-B")
-        .arg(path)
+        .arg(directory().join(script))
         .args(["--host", &ports.starttls.ip().to_string()])
         .args(["--port", &ports.starttls.port().to_string()])
         .args(["--tls-port", &ports.tls.port().to_string()])
@@ -174,6 +214,11 @@ async fn run_python(interpreter: &str, script: &str, target: &Target, ports: Por
     if let Some(component) = target.component() {
         command.args(["--component-port", &component.port().to_string()]);
     }
+    run(command, script).await;
+}
+
+/// Waits for the end of a script, which says what went wrong.
+async fn run(mut command: Command, script: &str) {
     let output = tokio::task::spawn_blocking(move || command.output())
         .await
         .unwrap()

@@ -39,6 +39,8 @@ struct State {
     outbound: Vec<u8>,
     /// The far end can carry something.
     is_wanted: bool,
+    /// Something waits that was not given.
+    has_more: bool,
     /// Of the bytes that are offered next, so many from the first on were given to the far end.
     given: usize,
     /// Of these, so many have arrived.
@@ -146,9 +148,12 @@ impl NearEnd {
         }
         state.is_ready = false;
         let fresh = rest.get(state.given..).unwrap_or_default();
-        if state.is_wanted && !fresh.is_empty() {
-            state.outbound.extend_from_slice(fresh);
-            state.given = rest.len();
+        if !fresh.is_empty() {
+            if state.is_wanted {
+                state.outbound.extend_from_slice(fresh);
+                state.given = rest.len();
+            }
+            state.has_more = !state.is_wanted;
             drop(state);
             self.0.changed.notify_waiters();
         }
@@ -157,6 +162,12 @@ impl NearEnd {
         } else {
             Ok(done)
         }
+    }
+
+    /// More waits than what was offered last.
+    pub(crate) fn has_more(&self) {
+        self.0.state.lock().has_more = true;
+        self.0.changed.notify_waiters();
     }
 
     /// There is no half of a pipe: nothing more is read either.
@@ -218,6 +229,11 @@ impl FarEnd {
         state.is_wanted = is_wanted;
     }
 
+    /// Whether something waits that was not given.
+    pub fn has_more(&self) -> bool {
+        self.0.state.lock().has_more
+    }
+
     /// Takes the bytes that were given.
     pub fn take(&self) -> Vec<u8> {
         std::mem::take(&mut self.0.state.lock().outbound)
@@ -240,7 +256,7 @@ impl FarEnd {
         self.0.state.lock().is_near_closed
     }
 
-    /// Notified when bytes were given, all was read, or the near end has closed.
+    /// Notified when bytes were given or wait to be, all was read, or the near end has closed.
     pub fn changed(&self) -> &Notify {
         &self.0.changed
     }
@@ -325,7 +341,13 @@ mod tests {
         assert_eq!(far.take(), b"two");
         // More than was given never counts.
         far.all_arrived();
+        assert!(!far.has_more());
+        far.want(false);
+        near.has_more();
+        assert!(far.has_more(), "though it is not offered yet");
+        far.want(true);
         assert_eq!(near.try_write(b"twothree").unwrap(), 3);
+        assert!(!far.has_more());
         assert_eq!(far.take(), b"three");
         assert!(is_blocked(near.try_write(b"three")));
     }

@@ -108,6 +108,14 @@ impl Socket {
         }
     }
 
+    /// More waits than what was refused, which the far end of a pipe may want to know. Nothing to a connection.
+    pub fn has_more(&self) {
+        match &self.kind {
+            Kind::Tcp(_) => {}
+            Kind::Pipe(end) => end.has_more(),
+        }
+    }
+
     /// Tells the peer that nothing more follows. Reading goes on.
     pub fn shutdown_write(&self) {
         match &self.kind {

@@ -351,15 +351,18 @@ fn requests_are_processed_in_their_order() {
     assert_eq!(window.standing(12, 1), Standing::Waiting);
     assert_eq!(in_turn(window.arrive(request(11), 2, 0)), [11, 12]);
     assert_eq!(window.front(0).unwrap().rid, 11);
-    assert!(window.is_due(0, Inbound::Read), "one more than may be held");
     assert!(
-        !window.is_due(0, Inbound::Waiting),
+        window.is_due(0, Inbound::Read, false),
+        "one more than may be held"
+    );
+    assert!(
+        !window.is_due(0, Inbound::Waiting, false),
         "the session comes first"
     );
     empty(&mut window, 0);
-    assert!(!window.is_due(59_999, Inbound::Waiting));
-    assert!(window.is_due(60_000, Inbound::Waiting));
-    assert!(!window.is_due(60_000, Inbound::Full));
+    assert!(!window.is_due(59_999, Inbound::Waiting, false));
+    assert!(window.is_due(60_000, Inbound::Waiting, false));
+    assert!(!window.is_due(60_000, Inbound::Full, false));
 }
 
 /// Security case B01: the error is the same, whether the number is too great or too small.
@@ -429,11 +432,31 @@ fn b03_too_many_at_a_time_are_a_violation() {
         window.arrive(request(11), 1, 0);
         assert_eq!(in_turn(window.arrive(urgent, 2, 0)), [12]);
         for _ in 10..=12 {
-            assert!(window.is_due(0, Inbound::Read));
+            assert!(window.is_due(0, Inbound::Read, false));
             assert!(!window.front(0).unwrap().may_carry);
             empty(&mut window, 0);
         }
     }
+}
+
+/// A request that crossed an answer does not say that it was received, and a client that holds a request makes no other.
+#[test]
+fn what_waits_for_a_receipt_asks_for_a_request() {
+    let mut window = window();
+    empty(&mut window, 0);
+    in_turn(window.arrive(request(11), 1, 0));
+    in_turn(window.arrive(request(12), 2, 0));
+    window.answer(b"full"[..].into(), 4, 0);
+    let front = window.front(0).unwrap();
+    assert!(front.rid == 12 && !front.may_carry);
+    assert!(!window.is_due(0, Inbound::Read, false), "nothing waits");
+    assert!(window.is_due(0, Inbound::Read, true));
+    assert!(!window.is_due(0, Inbound::Waiting, true));
+    empty(&mut window, 0);
+    in_turn(window.arrive(request(13), 3, 0));
+    assert_eq!(window.take_received(), 4);
+    assert!(window.front(0).unwrap().may_carry);
+    assert!(!window.is_due(0, Inbound::Read, true), "it can be brought");
 }
 
 /// Security case B03.
@@ -445,7 +468,7 @@ fn b03_who_polls_too_often_is_a_violation() {
     };
     let mut window = Window::new(terms(&first), &first, 0, 0);
     assert_eq!(window.terms().polling_secs(), Some(POLLING_SECS));
-    assert!(window.is_due(0, Inbound::Read), "nothing is held");
+    assert!(window.is_due(0, Inbound::Read, false), "nothing is held");
     empty(&mut window, 0);
     window.arrive(request(11), 1, 10_000);
     window.answer(b"full"[..].into(), 4, 10_000);
@@ -522,7 +545,7 @@ fn acknowledgements_go_both_ways() {
     assert_eq!(window.take_received(), 0);
     let front = window.front(1_000).unwrap();
     assert_eq!(front.report, Some((10, 900)));
-    assert!(!front.may_carry && window.is_due(200, Inbound::Read));
+    assert!(!front.may_carry && window.is_due(200, Inbound::Read, false));
     empty(&mut window, 200);
     in_turn(window.arrive(request(12), 2, 300));
     assert_eq!(window.take_received(), 4);
@@ -765,7 +788,7 @@ impl World {
                 let bytes: Vec<u8> = self.to_send.drain(..).collect();
                 let carried = bytes.len();
                 self.window.answer(bytes.into(), carried, self.now);
-            } else if self.window.is_due(self.now, Inbound::Read) {
+            } else if self.window.is_due(self.now, Inbound::Read, false) {
                 self.window.answer(b""[..].into(), 0, self.now);
             } else {
                 break;

@@ -407,8 +407,10 @@ impl Window {
         })
     }
 
-    /// Whether the request that is answered next has to be answered now, although there is nothing to bring.
-    pub fn is_due(&self, now: u64, inbound: Inbound) -> bool {
+    /// Whether the request that is answered next has to be answered now, although it brings nothing. If something
+    /// `waits` until what was brought before is known to have been received, only a further request can tell, and the
+    /// client makes none while this one is held.
+    pub fn is_due(&self, now: u64, inbound: Inbound, waits: bool) -> bool {
         let Some(open) = self.open.front() else {
             return false;
         };
@@ -418,6 +420,7 @@ impl Window {
             Inbound::Waiting => now >= self.held_until(open),
             Inbound::Read => {
                 open.is_urgent
+                    || (waits && self.unreceived.is_some() && open.ticket.is_some())
                     || open.report.is_some()
                     || self.open.len() > hold
                     || now >= self.held_until(open)

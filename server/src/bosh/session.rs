@@ -285,7 +285,8 @@ impl BoshSession {
         let has_something = front.may_carry && !state.pieces.is_empty();
         // The first answer has the stream's id in it.
         let is_awaited = state.created.as_ref().is_some_and(|of| of.authid.is_none());
-        let is_due = !is_awaited && state.window.is_due(now, self.inbound());
+        let waits = !state.pieces.is_empty() || self.far.has_more();
+        let is_due = !is_awaited && state.window.is_due(now, self.inbound(), waits);
         if !has_something && !is_due {
             return None;
         }

@@ -30,7 +30,7 @@ export function parse() {
     chromium: { type: "string", default: "/usr/bin/chromium" },
   };
   const { values } = parseArgs({ options });
-  for (const name of ["host", "port", "domain", "password", "modules"]) {
+  for (const name of ["host", "port", "tls-port", "domain", "password", "modules"]) {
     if (values[name] === undefined) throw new Error(`--${name} is missing`);
   }
   return values;

@@ -1,5 +1,5 @@
-// xmpp.js in two windows over WebSocket, one of them encrypted where the server is: they log in, chat both ways, and
-// one loses the network and resumes its session (XEP-0198), with messages under way in both directions.
+// xmpp.js in two windows over WebSocket, encrypted: in a browser it knows no other mechanism than PLAIN. They log in,
+// chat both ways, and one loses the network and resumes its session (XEP-0198), while messages come for it.
 import { run, until } from "./browser.mjs";
 
 const SCRIPT = "@xmpp/client/dist/xmpp.min.js";
@@ -63,8 +63,8 @@ async function askTheServer(page, domain) {
 await run(async (browser) => {
   const { domain } = browser.flags;
   const [romeoJid, julietJid] = [`romeo@${domain}`, `juliet@${domain}`];
-  const wire = await browser.endpoints();
-  const other = await browser.endpoints({ isSecure: browser.flags["tls-port"] !== undefined });
+  const wire = await browser.endpoints({ isSecure: true });
+  const other = await browser.endpoints({ isSecure: true });
   const romeo = await openPerson(browser, "romeo", wire.websocket);
   const juliet = await openPerson(browser, "juliet", other.websocket);
   await logIn(romeo, romeoJid);

@@ -116,7 +116,7 @@ fn walk(flags: u8, steps: &[u8]) {
         assert!(received <= carried);
         assert!(window.held_bytes() <= 64);
         let front = window.front(now);
-        assert!(front.is_some() || !window.is_due(now, Inbound::Read));
+        assert!(front.is_some() || !window.is_due(now, Inbound::Read, true));
     }
 }
 

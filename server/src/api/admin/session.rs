@@ -3,7 +3,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use async_graphql::{Context, Enum, Object, SimpleObject};
-use protocol::{Element, Jid, Stanza, StreamCondition, StreamError, ns};
+use protocol::{Element, Framing, Jid, Stanza, StreamCondition, StreamError, ns};
 
 use crate::api::terms::errors::{Nullable, Problem};
 use crate::api::terms::scalars::{
@@ -305,6 +305,8 @@ fn describe(session: &SessionRef, now: u32) -> Session {
     let peer = session.socket().peer_addr().ok();
     let connection = if session.socket().is_pipe() {
         "bosh"
+    } else if session.framing() == Framing::WebSocket {
+        "websocket"
     } else if session.with_tls(|_| ()).is_some() {
         "c2s_tls"
     } else {
