@@ -105,7 +105,7 @@ fn try_node(start: &Start) -> Result<(), Failure> {
         let line = finding.place.as_ref().map(|place| place.line);
         warn!(
             line,
-            what = finding.message,
+            what = finding.message.trim_start_matches("warning: "),
             mend = finding.hint,
             "configuration"
         );

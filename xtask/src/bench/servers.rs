@@ -529,6 +529,7 @@ fn meerkat_extras(kind: Meerkat, http: SocketAddr) -> Result<String> {
 [[listen.http]]
   port = {}
   ip_address = \"127.0.0.1\"
+  transport.max_connections = 100_000
 
   [[listen.http.handlers.mongoose_prometheus_handler]]
     host = \"_\"
