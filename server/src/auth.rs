@@ -8,10 +8,13 @@ use std::time::Duration;
 use protocol::BareJid;
 use protocol::sasl::{PassDetails, ScramHash, ScramKeys, random_salt};
 
+use transport::ClientIdentity;
+
 use crate::storage;
 use crate::storage::accounts::{AccountStore, Credentials};
 
 pub mod config;
+pub mod external;
 pub mod hashing;
 pub mod mechanisms;
 pub mod registration;
@@ -37,6 +40,8 @@ pub enum Method {
         /// Milliseconds more at most.
         variance_ms: u64,
     },
+    /// Whoever has a certificate that names them.
+    Pki,
 }
 
 /// Which method, without its settings.
@@ -48,6 +53,8 @@ pub enum MethodKind {
     Anonymous,
     /// See [`Method::Dummy`].
     Dummy,
+    /// See [`Method::Pki`].
+    Pki,
 }
 
 impl Method {
@@ -57,6 +64,7 @@ impl Method {
             Self::Stored => "rdbms",
             Self::Anonymous => "anonymous",
             Self::Dummy { .. } => "dummy",
+            Self::Pki => "pki",
         }
     }
 
@@ -66,6 +74,7 @@ impl Method {
             Self::Stored => MethodKind::Stored,
             Self::Anonymous => MethodKind::Anonymous,
             Self::Dummy { .. } => MethodKind::Dummy,
+            Self::Pki => MethodKind::Pki,
         }
     }
 }
@@ -83,6 +92,8 @@ pub struct Settings {
     pub iterations: u32,
     /// Accounts that a domain may have; `None` is no limit.
     pub users_max: Option<u64>,
+    /// How certificates name accounts.
+    pub certificates: external::Naming,
 }
 
 /// Why credentials could not be checked.
@@ -165,6 +176,7 @@ impl Auth {
                 offer.encrypted && (has(MethodKind::Stored) || has(MethodKind::Dummy))
             }
             Mechanism::Anonymous => has(MethodKind::Anonymous),
+            Mechanism::External => offer.named && has(MethodKind::Pki),
             Mechanism::Scram { hash, plus } => {
                 has(MethodKind::Stored)
                     && self.settings.hashes.contains(hash)
@@ -177,6 +189,16 @@ impl Auth {
             .copied()
             .filter(works)
             .collect()
+    }
+
+    /// The accounts of a domain that a client's certificate names.
+    pub fn named(&self, certificate: &ClientIdentity, domain: &str) -> Vec<BareJid> {
+        self.settings.certificates.accounts(certificate, domain)
+    }
+
+    /// Whether a mechanism is configured, offered or not.
+    pub fn has_mechanism(&self, mechanism: Mechanism) -> bool {
+        self.settings.mechanisms.contains(&mechanism)
     }
 
     /// The keys of an account for one hash; invented ones for a name that is no account (`None`) or has none.
@@ -301,7 +323,7 @@ impl Auth {
         };
         Accounts {
             store: has(MethodKind::Stored).then(|| self.store.clone()),
-            everybody: has(MethodKind::Dummy),
+            everybody: has(MethodKind::Dummy) || has(MethodKind::Pki),
         }
     }
 
@@ -424,6 +446,7 @@ mod tests {
             hashes: hashes.to_vec(),
             iterations,
             users_max: None,
+            certificates: external::Naming::default(),
         };
         let hashing = Arc::new(Hashing::new(1));
         Auth::new(

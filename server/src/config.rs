@@ -11,7 +11,7 @@ use crate::access::{AccessConfig, AclConfig, ShaperConfig, merge_access, merge_a
 use crate::auth::config::{Auth, Method};
 use crate::host::config::{General, Unsafe};
 use crate::listen::config::{
-    BoshHandler, C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode,
+    BoshHandler, C2sListener, C2sTls, HttpListener, Listen, PrometheusHandler, TlsMode, VerifyMode,
     WebSocketHandler,
 };
 use crate::modules::{ModulesConfig, needs};
@@ -198,6 +198,12 @@ impl Config {
         self.general.hosts.iter().map(settings).collect()
     }
 
+    /// Every method by which users of some host type prove who they are.
+    pub fn methods(&self) -> Vec<Method> {
+        let own = self.host_config.iter().filter_map(|own| own.auth.as_ref());
+        own.chain([&self.auth]).flat_map(Auth::methods).collect()
+    }
+
     /// The database: the configured one, or SQLite in `data_dir`.
     pub fn database(&self) -> RdbmsPool {
         let configured = self.outgoing_pools.rdbms.default.clone();
@@ -248,6 +254,7 @@ impl Check for Config {
         self.check_references(checks);
         self.check_modules(checks);
         self.check_safety(checks);
+        self.check_certificates(checks);
     }
 }
 
@@ -436,6 +443,45 @@ impl Config {
                 let hint = "add `tls = {}`, or say \
                     `i_know_unsafe = [\"component_without_tls\"]` in `[general]`";
                 checks.finding(&path, message, hint);
+            }
+        }
+    }
+
+    /// Ports that ask clients for certificates know which are good.
+    fn check_certificates(&self, checks: &mut Checks<'_>) {
+        let is_sound = ["auth", "host_config", "general.i_know_unsafe"];
+        if !is_sound.iter().all(|path| checks.is_sound(path)) {
+            return;
+        }
+        let methods = self.methods();
+        for (index, listener) in self.listen.c2s.iter().enumerate() {
+            let path = format!("listen.c2s[{index}]");
+            let Some(tls) = listener.tls.as_ref().filter(|_| checks.is_sound(&path)) else {
+                continue;
+            };
+            if !listener.asks_for_certificates(&methods) {
+                continue;
+            }
+            let is_meant = self
+                .general
+                .i_know_unsafe
+                .contains(&Unsafe::SelfSignedLogin);
+            match tls.verify_mode {
+                VerifyMode::Peer if tls.cacertfile.is_none() => {
+                    let message = "clients are asked for a certificate (`[auth.pki]`), and nobody \
+                        is named who vouches for one";
+                    let hint = "add `cacertfile`, or `verify_mode = \"none\"` for a port that \
+                        does not ask";
+                    checks.finding(&format!("{path}.tls"), message, hint);
+                }
+                VerifyMode::SelfsignedPeer if !is_meant => {
+                    let message = "whoever makes a certificate with somebody's name in it could \
+                        log in as them";
+                    let hint = "write `verify_mode = \"peer\"`, or say \
+                        `i_know_unsafe = [\"self_signed_login\"]` in `[general]`";
+                    checks.finding(&format!("{path}.tls.verify_mode"), message, hint);
+                }
+                _ => {}
             }
         }
     }

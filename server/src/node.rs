@@ -431,6 +431,7 @@ fn admission(clients: &[ListenerPlan], http: &[HttpPlan]) -> Admission {
 /// So many connections may wait for their login at least, however few there may be.
 const NEWCOMERS_MIN: usize = 100;
 
+/// Accepts clients until the shutdown begins.
 fn serve_clients(
     listeners: Vec<ClientListener>,
     router: &Arc<Router>,

@@ -248,6 +248,7 @@ fn host_plan() -> HostPlan {
             hashes: vec![HASH],
             iterations: ITERATIONS,
             users_max: None,
+            certificates: crate::auth::external::Naming::default(),
         },
         modules: ModulesConfig {
             stream_management: Some(StreamManagement::default()),

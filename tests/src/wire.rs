@@ -21,7 +21,7 @@ use tokio_rustls::rustls::client::danger::{
 use tokio_rustls::rustls::crypto::{
     CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature,
 };
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::{
     ClientConfig, DigitallySignedStruct, Error as TlsError, SignatureScheme,
 };
@@ -89,11 +89,21 @@ impl Wire {
 
     /// Does the TLS handshake and expects a new stream on top of it. Any certificate will do.
     pub async fn start_tls(&mut self, domain: &str, alpn: Option<&str>) -> Result<()> {
+        self.start_tls_as(domain, alpn, None).await
+    }
+
+    /// The same for a client that may have a certificate.
+    pub async fn start_tls_as(
+        &mut self,
+        domain: &str,
+        alpn: Option<&str>,
+        certificate: Option<&ClientCertificate>,
+    ) -> Result<()> {
         let Some(Socket::Tcp(stream)) = self.socket.take() else {
             bail!("TLS is on already, or the connection gone")
         };
         let name = ServerName::try_from(domain.to_owned()).context("no name for a certificate")?;
-        let connector = TlsConnector::from(Arc::new(tls_config(alpn)?));
+        let connector = TlsConnector::from(Arc::new(tls_config(alpn, certificate)?));
         let stream = timeout(
             Duration::from_secs(WAIT_SECS_MAX),
             connector.connect(name, stream),
@@ -316,14 +326,30 @@ fn is_end(error: &io::Error) -> bool {
     )
 }
 
-fn tls_config(alpn: Option<&str>) -> Result<ClientConfig> {
+/// A client's certificate and its key, in DER.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate {
+    /// The certificate.
+    pub certificate: Vec<u8>,
+    /// Its key (PKCS #8).
+    pub key: Vec<u8>,
+}
+
+fn tls_config(alpn: Option<&str>, certificate: Option<&ClientCertificate>) -> Result<ClientConfig> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = AnyCertificate(Arc::clone(&provider));
-    let mut config = ClientConfig::builder_with_provider(provider)
+    let builder = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
+        .with_custom_certificate_verifier(Arc::new(verifier));
+    let mut config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let key = PrivatePkcs8KeyDer::from(own.key.clone());
+            let chain = vec![CertificateDer::from(own.certificate.clone())];
+            builder.with_client_auth_cert(chain, key.into())?
+        }
+    };
     config.alpn_protocols = alpn
         .into_iter()
         .map(|name| name.as_bytes().to_vec())

@@ -9,6 +9,8 @@ mod admin;
 #[cfg(test)]
 mod bosh;
 #[cfg(test)]
+mod certificates;
+#[cfg(test)]
 mod databases;
 #[cfg(test)]
 mod delivery;

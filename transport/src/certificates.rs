@@ -1,5 +1,6 @@
 //! RFC 6066 server names, RFC 7301 application protocols, RFC 5929 end points: which certificate a client is served.
 
+mod clients;
 mod der;
 mod files;
 #[cfg(test)]
@@ -18,10 +19,13 @@ use rustls::server::{ClientHello, NoServerSessionStorage, ProducesTickets, Resol
 use rustls::sign::CertifiedKey;
 use rustls::{ServerConfig, SupportedProtocolVersion, version};
 
+pub use clients::{AUTHORITIES_MAX, ClientCertificates, ClientIdentity, TRUST_BYTES_MAX};
 pub use files::{
     CHAIN_CERTIFICATES_MAX, CertificateReview, FILE_BYTES_MAX, TlsFileProblem, TlsFileReason,
     TlsFilesError,
 };
+
+use clients::ClientVerifier;
 
 use crate::tls::{ExporterLog, TlsRecords, TlsVersion, UnbufferedRecords, observe_certificate};
 
@@ -38,6 +42,9 @@ pub struct TlsSettings {
     /// Application protocols of direct TLS, for instance `xmpp-client` (XEP-0368). If there are none, what clients
     /// offer is ignored.
     pub alpn: Vec<Vec<u8>>,
+    /// Whether and how clients are asked for a certificate. A connection whose client may have one is never resumed, so
+    /// that its certificate is looked at each time.
+    pub client_certificates: Option<ClientCertificates>,
 }
 
 /// The files of a certificate. Both may be the same.
@@ -93,6 +100,7 @@ struct Shared {
 /// All that handshakes need, consistent with itself.
 struct Snapshot {
     certificates: Arc<Certificates>,
+    clients: Option<Arc<ClientVerifier>>,
     direct: Arc<ServerConfig>,
     start_tls: Arc<ServerConfig>,
 }
@@ -112,11 +120,12 @@ impl ServerTls {
     /// # Errors
     /// All files that cannot be used, with reasons.
     pub fn load(settings: &TlsSettings) -> Result<Self, TlsFilesError> {
-        let (certificates, problems) = Certificates::load(settings, None, SystemTime::now());
+        let (certificates, mut problems) = Certificates::load(settings, None, SystemTime::now());
+        let clients = load_clients(settings, &mut problems);
         let Some(certificates) = certificates.filter(|_all| problems.is_empty()) else {
             return Err(TlsFilesError { problems });
         };
-        let current = ArcSwap::from_pointee(Snapshot::new(settings, certificates));
+        let current = ArcSwap::from_pointee(Snapshot::new(settings, certificates, clients));
         Ok(Self {
             shared: Arc::new(Shared {
                 settings: settings.clone(),
@@ -135,18 +144,19 @@ impl ServerTls {
     pub fn reload(&self) -> Result<Reloaded, TlsFilesError> {
         let settings = &self.shared.settings;
         let old = self.shared.current.load();
-        let (certificates, problems) =
+        let (certificates, mut problems) =
             Certificates::load(settings, Some(&old.certificates), SystemTime::now());
+        let clients = load_clients(settings, &mut problems).or_else(|| old.clients.clone());
         let certificates =
             certificates.expect("each certificate that cannot be read anew has one from before");
         let reloaded = Reloaded {
             certificates: certificates.len(),
             replaced: certificates.count_others_than(&old.certificates),
         };
-        if reloaded.replaced > 0 {
-            self.shared
-                .current
-                .store(Arc::new(Snapshot::new(settings, certificates)));
+        // Authorities and revocation lists are read again, whether or not they have changed.
+        if reloaded.replaced > 0 || clients.is_some() {
+            let snapshot = Snapshot::new(settings, certificates, clients);
+            self.shared.current.store(Arc::new(snapshot));
         }
         if problems.is_empty() {
             Ok(reloaded)
@@ -194,30 +204,63 @@ impl fmt::Debug for ServerTls {
 }
 
 impl Snapshot {
-    fn new(settings: &TlsSettings, certificates: Certificates) -> Self {
+    fn new(
+        settings: &TlsSettings,
+        certificates: Certificates,
+        clients: Option<Arc<ClientVerifier>>,
+    ) -> Self {
         let certificates = Arc::new(certificates);
-        let start_tls = server_config(settings.versions, Arc::clone(&certificates));
+        let versions = settings.versions;
+        let start_tls = server_config(versions, Arc::clone(&certificates), clients.clone());
         let mut direct = start_tls.clone();
         direct.alpn_protocols.clone_from(&settings.alpn);
         Self {
             certificates,
+            clients,
             direct: Arc::new(direct),
             start_tls: Arc::new(start_tls),
         }
     }
 }
 
-fn server_config(versions: TlsVersions, certificates: Arc<Certificates>) -> ServerConfig {
-    let provider = Arc::new(provider());
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+/// Reads what clients' certificates are checked by, if they are asked for any.
+fn load_clients(
+    settings: &TlsSettings,
+    problems: &mut Vec<TlsFileProblem>,
+) -> Option<Arc<ClientVerifier>> {
+    let clients = settings.client_certificates.as_ref()?;
+    match ClientVerifier::load(clients, &Arc::new(provider())) {
+        Ok(verifier) => Some(verifier),
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    }
+}
+
+fn server_config(
+    versions: TlsVersions,
+    certificates: Arc<Certificates>,
+    clients: Option<Arc<ClientVerifier>>,
+) -> ServerConfig {
+    let asks = clients.is_some();
+    let builder = ServerConfig::builder_with_provider(Arc::new(provider()))
         .with_protocol_versions(protocol_versions(versions))
-        .expect("our suites serve both versions")
-        .with_no_client_auth()
-        .with_cert_resolver(certificates);
+        .expect("our suites serve both versions");
+    let builder = match clients {
+        None => builder.with_no_client_auth(),
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+    };
+    let mut config = builder.with_cert_resolver(certificates);
     config.require_ems = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.ticketer = ticketer();
-    config.send_tls13_tickets = 1;
+    if asks {
+        // A ticket would stand for a certificate that nobody looks at any more.
+        config.send_tls13_tickets = 0;
+    } else {
+        config.ticketer = ticketer();
+        config.send_tls13_tickets = 1;
+    }
     config.max_early_data_size = 0;
     config.key_log = Arc::new(ExporterLog);
     config

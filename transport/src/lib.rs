@@ -17,8 +17,8 @@ pub mod tls;
 mod testing;
 
 pub use certificates::{
-    AcceptKind, CertificatePaths, CertificateReview, Reloaded, ServerTls, TlsFileProblem,
-    TlsFileReason, TlsFilesError, TlsSettings, TlsVersions,
+    AcceptKind, CertificatePaths, CertificateReview, ClientCertificates, ClientIdentity, Reloaded,
+    ServerTls, TlsFileProblem, TlsFileReason, TlsFilesError, TlsSettings, TlsVersions,
 };
 pub use listener::{ListenOptions, bind, try_bind};
 pub use pipe::{FarEnd, NearEnd, pipe};

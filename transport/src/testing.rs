@@ -105,6 +105,7 @@ pub(crate) fn settings(default: CertificatePaths) -> TlsSettings {
         by_name: Vec::new(),
         versions: TlsVersions::default(),
         alpn: vec![b"xmpp-client".to_vec()],
+        client_certificates: None,
     }
 }
 

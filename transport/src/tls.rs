@@ -9,12 +9,14 @@ mod tests;
 
 use std::fmt;
 
+use crate::certificates::ClientIdentity;
+
 pub use budget::{
     EMPTY_RECORDS_BURST_MAX, EMPTY_RECORDS_PER_SECOND_MAX, TINY_RECORD_BYTES,
     TINY_RECORDS_BURST_MAX, TINY_RECORDS_PER_SECOND_MAX,
 };
 pub(crate) use exporter::ExporterLog;
-pub(crate) use observe::observe_certificate;
+pub(crate) use observe::{observe_certificate, observe_client};
 pub(crate) use records::UnbufferedRecords;
 pub use records::{
     CLIENT_HELLO_BYTES_MAX, HANDSHAKE_BYTES_MAX, HELD_BYTES_MAX, RECORD_PLAINTEXT_BYTES_MAX,
@@ -82,6 +84,8 @@ pub struct Handshake {
     /// Channel binding `tls-server-end-point` (RFC 5929): the hash of the certificate that this connection was served,
     /// whatever has been loaded since. `None` where it is not defined (Ed25519).
     pub end_point: Option<Vec<u8>>,
+    /// Whom the client's certificate names, if it has shown one that is good.
+    pub client: Option<Box<ClientIdentity>>,
 }
 
 /// Without the channel bindings: whoever knows them from a log is one step nearer to a login.

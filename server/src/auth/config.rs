@@ -14,6 +14,10 @@ pub struct Auth {
     pub methods: Option<Vec<Method>>,
     /// The SASL mechanisms that may be offered, best first.
     pub sasl_mechanisms: Vec<Mechanism>,
+    /// How a client's certificate names its account, for the mechanism EXTERNAL. The first that fits counts.
+    pub sasl_external: Vec<SaslExternal>,
+    /// What stands around the local part in a common name.
+    pub sasl_external_common_name: SaslExternalCommonName,
     /// How many accounts one domain may have.
     pub max_users_per_domain: OrInfinity<u64>,
     /// How passwords are stored.
@@ -24,6 +28,8 @@ pub struct Auth {
     pub dummy: Option<Dummy>,
     /// Accounts in the node's own database.
     pub internal: Option<Internal>,
+    /// Clients show a certificate that names them (XEP-0178). There need be no account of that name.
+    pub pki: Option<Pki>,
     /// Accounts in the database of `[outgoing_pools.rdbms.default]`: the same, where that is configured.
     pub rdbms: Option<Rdbms>,
 }
@@ -40,6 +46,8 @@ pub enum Method {
     Dummy,
     /// By the accounts in the node's own database.
     Internal,
+    /// By a certificate of the client's.
+    Pki,
     /// By the accounts in the configured database.
     Rdbms,
 }
@@ -61,7 +69,33 @@ pub enum Mechanism {
     ScramSha1,
     Plain,
     Anonymous,
+    External,
 }
+
+/// How a client's certificate names its account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SaslExternal {
+    /// By the XMPP address in it (`id-on-xmppAddr`). Of several the client chooses one.
+    Standard,
+    /// By the common name of its subject, if there is no XMPP address in it.
+    CommonName,
+}
+
+/// What stands around the local part in a common name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SaslExternalCommonName {
+    /// What stands before it, and is taken off. A common name without it names nobody.
+    pub prefix: String,
+    /// What stands behind it, and is taken off. A common name without it names nobody.
+    pub suffix: String,
+}
+
+/// Certificates of clients.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pki {}
 
 /// How passwords are stored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -146,11 +180,14 @@ impl Default for Auth {
         Self {
             methods: None,
             sasl_mechanisms: Mechanism::ALL.to_vec(),
+            sasl_external: vec![SaslExternal::Standard],
+            sasl_external_common_name: SaslExternalCommonName::default(),
             max_users_per_domain: OrInfinity::Infinity,
             password: Password::default(),
             anonymous: None,
             dummy: None,
             internal: None,
+            pki: None,
             rdbms: None,
         }
     }
@@ -185,6 +222,7 @@ impl Auth {
             (Method::Anonymous, self.anonymous.is_some()),
             (Method::Dummy, self.dummy.is_some()),
             (Method::Internal, self.internal.is_some()),
+            (Method::Pki, self.pki.is_some()),
             (Method::Rdbms, self.rdbms.is_some()),
         ];
         let given = sections.into_iter().filter(|(_, given)| *given);
@@ -197,7 +235,7 @@ impl Auth {
 }
 
 impl Mechanism {
-    /// All of them, best first: the default.
+    /// All but EXTERNAL, best first: the default.
     pub const ALL: [Self; 12] = [
         Self::ScramSha512Plus,
         Self::ScramSha512,
@@ -219,6 +257,7 @@ impl Mechanism {
             (Some((hash, true)), _) => hash.plus_name(),
             (Some((hash, false)), _) => hash.name(),
             (None, Self::Anonymous) => "ANONYMOUS",
+            (None, Self::External) => "EXTERNAL",
             (None, _) => "PLAIN",
         }
     }
@@ -236,7 +275,7 @@ impl Mechanism {
             Self::ScramSha224 => Some((ScramHash::Sha224, false)),
             Self::ScramSha1Plus => Some((ScramHash::Sha1, true)),
             Self::ScramSha1 => Some((ScramHash::Sha1, false)),
-            Self::Plain | Self::Anonymous => None,
+            Self::Plain | Self::Anonymous | Self::External => None,
         }
     }
 }
@@ -282,6 +321,7 @@ impl Check for Auth {
                 "take the line out for the default",
             );
         }
+        self.check_certificates(checks);
         for key in repeated(&self.sasl_mechanisms) {
             let path = format!("sasl_mechanisms[{key}]");
             checks.finding(&path, "this mechanism stands twice", "");
@@ -300,6 +340,44 @@ impl Check for Auth {
                 "this hash stands twice",
                 "",
             );
+        }
+    }
+}
+
+impl Auth {
+    /// The method `pki` and the mechanism EXTERNAL belong together.
+    fn check_certificates(&self, checks: &mut Checks<'_>) {
+        if !["methods", "pki", "sasl_mechanisms"]
+            .iter()
+            .all(|key| checks.is_sound(key))
+        {
+            return;
+        }
+        let has_method = self.methods().contains(&Method::Pki);
+        let has_mechanism = self.sasl_mechanisms.contains(&Mechanism::External);
+        if has_method && !has_mechanism {
+            let key = if self.methods.is_some() {
+                "methods"
+            } else {
+                "pki"
+            };
+            let message = "nobody could log in by certificate: the mechanism is not offered";
+            checks.finding(key, message, "add `\"external\"` to `sasl_mechanisms`");
+        }
+        if has_mechanism && !has_method {
+            let message = "EXTERNAL is never offered without the method `pki`";
+            checks.finding("sasl_mechanisms", message, "add `[auth.pki]`");
+        }
+        if has_method && self.sasl_external.is_empty() {
+            let message = "no certificate would name anybody";
+            checks.finding(
+                "sasl_external",
+                message,
+                "take the line out for the default",
+            );
+        }
+        for index in repeated(&self.sasl_external) {
+            checks.finding(&format!("sasl_external[{index}]"), "this stands twice", "");
         }
     }
 }

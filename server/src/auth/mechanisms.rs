@@ -15,6 +15,8 @@ pub enum Mechanism {
     Plain,
     /// RFC 4505.
     Anonymous,
+    /// RFC 4422 appendix A: by the client's certificate (XEP-0178).
+    External,
 }
 
 impl Mechanism {
@@ -25,6 +27,7 @@ impl Mechanism {
             Self::Scram { hash, plus: true } => hash.plus_name(),
             Self::Plain => "PLAIN",
             Self::Anonymous => "ANONYMOUS",
+            Self::External => "EXTERNAL",
         }
     }
 
@@ -45,4 +48,6 @@ pub struct Offer {
     pub exporter: bool,
     /// `tls-server-end-point` can be checked.
     pub end_point: bool,
+    /// The client's certificate names an account of the stream's domain.
+    pub named: bool,
 }

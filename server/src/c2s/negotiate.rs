@@ -212,6 +212,16 @@ impl Negotiation<'_> {
                 .handshake
                 .as_ref()
                 .is_some_and(|h| h.end_point.is_some()),
+            named: !self.named().is_empty(),
+        }
+    }
+
+    /// The accounts of the stream's domain that the client's certificate names.
+    fn named(&self) -> Vec<BareJid> {
+        let certificate = self.handshake.as_ref().and_then(|h| h.client.as_deref());
+        match (certificate, &self.host, &self.asked) {
+            (Some(certificate), Some(host), Some(domain)) => host.auth.named(certificate, domain),
+            _ => Vec::new(),
         }
     }
 

@@ -122,7 +122,7 @@ impl Negotiation<'_> {
         lang: Option<Box<str>>,
     ) -> Result<ComponentSession, End> {
         let conn = &mut *self.conn;
-        if conn.router.host(&domain).is_some() {
+        if conn.router.has_domain(&domain) {
             return Err(conflict("the domain is one of this server's own"));
         }
         let component = Arc::new(Component {

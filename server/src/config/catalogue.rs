@@ -105,11 +105,8 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::not_yet(
         "listen.c2s.tls",
         &[
-            "cacertfile",
             "password",
             "ciphers",
-            "disconnect_on_failure",
-            "crl_files",
             "dhfile",
             "early_data",
             "session_tickets",
@@ -198,9 +195,6 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
     Entry::not_yet(
         "auth",
         &[
-            "sasl_external",
-            "sasl_external_common_name.prefix",
-            "sasl_external_common_name.suffix",
             "anonymous.backend",
             "external.program",
             "external.instances",
@@ -218,16 +212,16 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
             "ldap.uids",
             "ldap.dn_filter",
             "ldap.local_filter",
-            "pki",
         ],
     ),
-    Entry::values_not_yet("auth.methods", &["external", "http", "jwt", "ldap", "pki"]),
+    Entry::values_not_yet("auth.methods", &["external", "http", "jwt", "ldap"]),
     Entry::values_not_yet(
         "listen.c2s.allowed_auth_methods",
-        &["external", "http", "jwt", "ldap", "pki"],
+        &["external", "http", "jwt", "ldap"],
     ),
     Entry::values_removed("auth.methods", &["riak"], "use `rdbms`"),
-    Entry::values_not_yet("auth.sasl_mechanisms", &["external", "oauth"]),
+    Entry::values_not_yet("auth.sasl_mechanisms", &["oauth"]),
+    Entry::values_not_yet("auth.sasl_external", &["auth_id"]),
     Entry::values_removed(
         "auth.sasl_mechanisms",
         &["digest"],
@@ -240,11 +234,7 @@ pub const CATALOGUE: Catalogue = Catalogue::new(&[
         &["scram_iterations"],
         "`scram_iterations` in `[auth.password]`",
     ),
-    Entry::moved(
-        "auth",
-        &["cyrsasl_external"],
-        "`sasl_external`, which is not supported yet",
-    ),
+    Entry::moved("auth", &["cyrsasl_external"], "`sasl_external`"),
     Entry::moved(
         "auth",
         &["allow_multiple_connections"],

@@ -298,7 +298,7 @@ fn known_options_are_known_in_a_host_config_too() {
             "outgoing_pools = {}",
             "`outgoing_pools` is not supported yet",
         ),
-        ("auth.pki = {}", "`pki` is not supported yet"),
+        ("auth.ldap = {}", "`ldap` is not supported yet"),
         (
             "auth.methods = ['ldap']",
             "`methods`: \"ldap\" is not supported yet",
@@ -744,6 +744,56 @@ fn a_port_for_components_is_checked() {
     assert!(
         shown.contains("KickOld") && !shown.contains("'x'"),
         "{shown}"
+    );
+}
+
+#[test]
+fn certificates_of_clients_are_configured_whole() {
+    let text = |listener: &str, auth: &str| {
+        format!(
+            "general.hosts = ['a.example']\n[[listen.c2s]]\nport = 5222\n{listener}\n\
+             [auth]\n{auth}\n"
+        )
+    };
+    let check = |listener: &str, auth: &str, expected: &[&str]| {
+        check(&text(listener, auth), expected);
+    };
+    let pki = "methods = ['internal', 'pki']\nsasl_mechanisms = ['external', 'plain']";
+    check("tls.cacertfile = 'ca.pem'", pki, &[]);
+    check("tls.verify_mode = 'none'", pki, &[]);
+    check("tls = {}\nallowed_auth_methods = ['internal']", pki, &[]);
+    let unnamed = "clients are asked for a certificate (`[auth.pki]`), and nobody is named who \
+                   vouches for one";
+    check("tls = {}", pki, &[&format!("4:7: {unnamed}")]);
+    check(
+        "tls.verify_mode = 'selfsigned_peer'",
+        pki,
+        &["4:19: whoever makes a certificate with somebody's name in it could log in as them"],
+    );
+    check(
+        "tls = { cacertfile = 'ca.pem' }",
+        "pki = {}",
+        &["6:7: nobody could log in by certificate: the mechanism is not offered"],
+    );
+    check(
+        "tls = {}",
+        "sasl_mechanisms = ['external', 'plain']",
+        &["6:19: EXTERNAL is never offered without the method `pki`"],
+    );
+    check(
+        "tls.crl_files = ['a.crl']",
+        "",
+        &["4:17: `crl_files` without `cacertfile`: nobody vouches for certificates"],
+    );
+    check(
+        "tls.cacertfile = 'ca.pem'",
+        &format!("{pki}\nsasl_external = []"),
+        &["8:17: no certificate would name anybody"],
+    );
+    check(
+        "tls.cacertfile = 'ca.pem'",
+        &format!("{pki}\nsasl_external = ['common_name', 'auth_id']"),
+        &["8:33: `sasl_external`: \"auth_id\" is not supported yet"],
     );
 }
 

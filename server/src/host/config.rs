@@ -81,6 +81,9 @@ pub enum Unsafe {
     /// A `[[listen.component]]` without `tls` on an address that others can reach: what its components send and get
     /// can be read and changed on the way.
     ComponentWithoutTls,
+    /// `verify_mode = "selfsigned_peer"` on a port where the method `pki` may be used: whoever makes a certificate with
+    /// somebody's name in it is let in as them.
+    SelfSignedLogin,
     /// The authentication method `dummy` on a node that others can reach: it lets everyone in as anyone.
     DummyAuth,
     /// `mongoose_graphql_handler` on a port without `tls` that others can reach: the administrator's password can be

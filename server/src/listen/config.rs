@@ -121,8 +121,16 @@ pub struct C2sTls {
     pub keyfile: Option<PathBuf>,
     /// The versions of TLS to speak.
     pub versions: Vec<TlsVersion>,
-    /// Accepted: the node asks clients for no certificate yet, so none is checked, whatever stands here.
+    /// Which certificates of clients are good. Clients are asked for one where the method `pki` of `[auth]` may be used
+    /// on this port, and never have to have one.
     pub verify_mode: VerifyMode,
+    /// The authorities that vouch for clients, PEM.
+    pub cacertfile: Option<PathBuf>,
+    /// Whether a bad certificate ends the connection. If not, the client can log in by other means.
+    pub disconnect_on_failure: bool,
+    /// Lists of revoked certificates, PEM. With any, there has to be one of each authority, and none may be out of
+    /// date. They are read again on SIGHUP.
+    pub crl_files: Vec<PathBuf>,
     /// Certificates of single domains, chosen by the name that the client asks for (SNI). Ours.
     pub certificates: Vec<DomainCertificate>,
 }
@@ -184,6 +192,9 @@ impl Default for C2sTls {
             keyfile: None,
             versions: vec![TlsVersion::Tls12, TlsVersion::Tls13],
             verify_mode: VerifyMode::Peer,
+            cacertfile: None,
+            disconnect_on_failure: true,
+            crl_files: Vec::new(),
             certificates: Vec::new(),
         }
     }
@@ -723,6 +734,16 @@ impl C2sListener {
         Some(self.shaper.as_str()).filter(|name| *name != NO_SHAPER)
     }
 
+    /// Whether its clients are asked for a certificate, where `methods` may be used.
+    pub fn asks_for_certificates(&self, methods: &[Method]) -> bool {
+        let allowed = self.allowed_auth_methods.as_ref();
+        let is_allowed = allowed.is_none_or(|allowed| allowed.contains(&Method::Pki));
+        let tls = self.tls.as_ref();
+        is_allowed
+            && methods.contains(&Method::Pki)
+            && tls.is_some_and(|tls| tls.verify_mode != VerifyMode::None)
+    }
+
     /// Who may announce clients' addresses, if anybody does.
     pub fn proxy_protocol(&self) -> Option<ProxyProtocol> {
         proxy_protocol(self.proxy_protocol, self.proxy_protocol_networks.as_deref())
@@ -1024,6 +1045,17 @@ pub fn check_family(address: Option<IpAddr>, version: Option<u8>, checks: &mut C
 impl Check for C2sTls {
     fn check(&self, checks: &mut Checks<'_>) {
         self.files().check(checks);
+        if let Some(file) = &self.cacertfile {
+            checks.file("cacertfile", file);
+        }
+        for (index, file) in self.crl_files.iter().enumerate() {
+            checks.file(&format!("crl_files[{index}]"), file);
+        }
+        if !self.crl_files.is_empty() && self.cacertfile.is_none() && checks.is_sound("cacertfile")
+        {
+            let message = "`crl_files` without `cacertfile`: nobody vouches for certificates";
+            checks.finding("crl_files", message, "");
+        }
     }
 }
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use daemon::Secret;
 use daemon::config::{Millis, OrInfinity};
 use protocol::jid::prepare_domain;
-use transport::{ListenOptions, ServerTls, TlsSettings, TlsVersions};
+use transport::{ClientCertificates, ListenOptions, ServerTls, TlsSettings, TlsVersions};
 
 use super::components::ComponentPlan;
 use super::{HostPlan, ListenerPlan, NodePlan, drain};
 use crate::access::{AccessRules, ShaperConfig};
-use crate::auth::config::{Auth, Method as MethodWord};
+use crate::auth::config::{Auth, Mechanism as MechanismWord, Method as MethodWord, SaslExternal};
+use crate::auth::external;
 use crate::auth::mechanisms::Mechanism;
 use crate::auth::{Method, Settings as AuthSettings};
 use crate::bosh;
@@ -21,8 +22,8 @@ use crate::component;
 use crate::component::config::ComponentListener;
 use crate::config::{Config, HostSettings};
 use crate::listen::config::{
-    C2sListener, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
-    TlsVersion as VersionWord, WebSocketHandler, proxy_protocol,
+    C2sListener, C2sTls, HttpListener, Place as HandlerPlace, TlsFiles, TlsMode as TlsWord,
+    TlsVersion as VersionWord, VerifyMode, WebSocketHandler, proxy_protocol,
 };
 use crate::listen::http::{GraphqlPlan, HandlerPlan, HttpPlan, RoutePlan, WebSocketPlan};
 use crate::modules::needs::{self, Clash};
@@ -88,8 +89,11 @@ pub fn of(config: &Config) -> Result<NodePlan, Problem> {
         plans.collect::<Result<_, _>>()?
     };
     let domains: Vec<Box<str>> = hosts.iter().flat_map(|host| host.domains.clone()).collect();
-    let listener =
-        |listener: &C2sListener| client_listener(listener, &config.shaper, data_dir, &domains);
+    let methods = config.methods();
+    let listener = |listener: &C2sListener| {
+        let asks = listener.asks_for_certificates(&methods);
+        client_listener(listener, asks, &config.shaper, data_dir, &domains)
+    };
     let http =
         |listener: &HttpListener| http_listener(listener, &config.shaper, data_dir, &domains);
     Ok(NodePlan {
@@ -196,6 +200,7 @@ fn auth(config: &Auth) -> AuthSettings {
     let method = |word: MethodWord| match word {
         MethodWord::Internal | MethodWord::Rdbms => Method::Stored,
         MethodWord::Anonymous => Method::Anonymous,
+        MethodWord::Pki => Method::Pki,
         MethodWord::Dummy => {
             let dummy = config.dummy.clone().unwrap_or_default();
             Method::Dummy {
@@ -204,10 +209,13 @@ fn auth(config: &Auth) -> AuthSettings {
             }
         }
     };
-    let mechanism = |word: &crate::auth::config::Mechanism| match word.scram() {
+    let mechanism = |word: &MechanismWord| match word.scram() {
         Some((hash, plus)) => Mechanism::Scram { hash, plus },
-        None if *word == crate::auth::config::Mechanism::Anonymous => Mechanism::Anonymous,
-        None => Mechanism::Plain,
+        None => match word {
+            MechanismWord::Anonymous => Mechanism::Anonymous,
+            MechanismWord::External => Mechanism::External,
+            _ => Mechanism::Plain,
+        },
     };
     AuthSettings {
         methods: config.methods().into_iter().map(method).collect(),
@@ -223,11 +231,25 @@ fn auth(config: &Auth) -> AuthSettings {
             OrInfinity::Value(users_max) => Some(users_max),
             OrInfinity::Infinity => None,
         },
+        certificates: naming(config),
+    }
+}
+
+fn naming(config: &Auth) -> external::Naming {
+    let has = |word| config.sasl_external.contains(&word);
+    let around = &config.sasl_external_common_name;
+    external::Naming {
+        by_address: has(SaslExternal::Standard),
+        by_common_name: has(SaslExternal::CommonName).then(|| external::CommonName {
+            prefix: around.prefix.as_str().into(),
+            suffix: around.suffix.as_str().into(),
+        }),
     }
 }
 
 fn client_listener(
     config: &C2sListener,
+    asks_for_certificates: bool,
     shapers: &ShaperConfig,
     data_dir: &Path,
     domains: &[Box<str>],
@@ -235,7 +257,11 @@ fn client_listener(
     let tls = config
         .tls
         .as_ref()
-        .map(|tls| server_tls(&tls.files(), Some(b"xmpp-client"), data_dir, domains))
+        .map(|tls| {
+            let clients = asks_for_certificates.then(|| client_certificates(tls));
+            let alpn: &[u8] = b"xmpp-client";
+            server_tls(&tls.files(), Some(alpn), clients, data_dir, domains)
+        })
         .transpose()?;
     let tls_mode = match config.tls.as_ref().map(|tls| tls.mode) {
         None => TlsMode::None,
@@ -266,6 +292,16 @@ fn client_listener(
             connections_max: connections_max(config.max_connections),
         },
     })
+}
+
+/// How certificates of clients are looked at.
+fn client_certificates(tls: &C2sTls) -> ClientCertificates {
+    ClientCertificates {
+        authorities: tls.cacertfile.clone(),
+        self_signed: tls.verify_mode == VerifyMode::SelfsignedPeer,
+        revocation_lists: tls.crl_files.clone(),
+        refuse_bad: tls.disconnect_on_failure,
+    }
 }
 
 fn connections_max(option: OrInfinity<u64>) -> usize {
@@ -304,7 +340,7 @@ fn component_listener(
     let tls = config
         .tls
         .as_ref()
-        .map(|tls| server_tls(&tls.files(), None, data_dir, domains))
+        .map(|tls| server_tls(&tls.files(), None, None, data_dir, domains))
         .transpose()?;
     let secret = Secret::resolve(config.password.as_ref(), config.password_file.as_deref());
     let secret = secret.map_err(|error| Problem::Secret(error.to_string()))?;
@@ -352,7 +388,7 @@ fn http_listener(
     let tls = config
         .tls
         .as_ref()
-        .map(|tls| server_tls(&tls.files(), Some(b"http/1.1"), data_dir, domains))
+        .map(|tls| server_tls(&tls.files(), Some(b"http/1.1"), None, data_dir, domains))
         .transpose()?;
     let route = |place: HandlerPlace<'_>, handler| RoutePlan {
         host: place.host(),
@@ -437,6 +473,7 @@ fn method_kind(word: MethodWord) -> crate::auth::MethodKind {
     match word {
         MethodWord::Internal | MethodWord::Rdbms => crate::auth::MethodKind::Stored,
         MethodWord::Anonymous => crate::auth::MethodKind::Anonymous,
+        MethodWord::Pki => crate::auth::MethodKind::Pki,
         MethodWord::Dummy => crate::auth::MethodKind::Dummy,
     }
 }
@@ -444,6 +481,7 @@ fn method_kind(word: MethodWord) -> crate::auth::MethodKind {
 fn server_tls(
     config: &TlsFiles<'_>,
     alpn: Option<&[u8]>,
+    client_certificates: Option<ClientCertificates>,
     data_dir: &Path,
     domains: &[Box<str>],
 ) -> Result<ServerTls, Problem> {
@@ -485,6 +523,7 @@ fn server_tls(
             max: spoken.iter().max().copied().unwrap_or(default_versions.max),
         },
         alpn: alpn.map(<[u8]>::to_vec).into_iter().collect(),
+        client_certificates,
     };
     ServerTls::load(&settings).map_err(|error| problem(&error))
 }

@@ -63,6 +63,98 @@ pub(super) fn read_certificate(certificate: &[u8]) -> Option<CertificateFields> 
     })
 }
 
+/// Whom a certificate names, as far as we look.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Subject {
+    /// Subject and issuer are the same.
+    pub(super) is_own_issuer: bool,
+    /// The common names of the subject (RFC 5280, section 4.1.2.6), in their order.
+    pub(super) common_names: Vec<String>,
+    /// `id-on-xmppAddr` among the alternative names (RFC 6120, section 13.7.1.4).
+    pub(super) xmpp_addresses: Vec<String>,
+}
+
+/// A certificate names so many of each at most; one with more is taken for none.
+pub(super) const NAMES_MAX: usize = 16;
+
+/// Reads whom a certificate in DER names. `None` if it is not one, or names somebody in a way that we do not read.
+pub(super) fn read_subject(certificate: &[u8]) -> Option<Subject> {
+    let mut certificate = Der(certificate).enter(SEQUENCE)?;
+    let mut signed = certificate.enter(SEQUENCE)?;
+    signed.skip_optional(VERSION);
+    signed.enter(INTEGER)?; // serial number
+    signed.enter(SEQUENCE)?; // signature algorithm
+    let issuer = signed.enter(SEQUENCE)?;
+    signed.enter(SEQUENCE)?; // validity
+    let subject = signed.enter(SEQUENCE)?;
+    signed.enter(SEQUENCE)?; // public key
+    signed.skip_optional(ISSUER_ID);
+    signed.skip_optional(SUBJECT_ID);
+    let xmpp_addresses = match signed.enter(EXTENSIONS) {
+        None => Vec::new(),
+        Some(mut extensions) => xmpp_addresses(extensions.enter(SEQUENCE)?)?,
+    };
+    signed.end()?;
+    Some(Subject {
+        is_own_issuer: issuer.0 == subject.0,
+        common_names: common_names(subject)?,
+        xmpp_addresses,
+    })
+}
+
+/// The common names in a list of relative names.
+fn common_names(mut subject: Der<'_>) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    while !subject.0.is_empty() {
+        let mut relative = subject.enter(SET)?;
+        while !relative.0.is_empty() {
+            let mut attribute = relative.enter(SEQUENCE)?;
+            if attribute.enter(OBJECT_IDENTIFIER)?.0 != COMMON_NAME {
+                continue;
+            }
+            let text = [UTF8_STRING, PRINTABLE_STRING, IA5_STRING]
+                .into_iter()
+                .find_map(|tag| attribute.enter(tag))?;
+            attribute.end()?;
+            push_name(&mut names, text)?;
+        }
+    }
+    Some(names)
+}
+
+fn xmpp_addresses(mut extensions: Der<'_>) -> Option<Vec<String>> {
+    let mut addresses = Vec::new();
+    while !extensions.0.is_empty() {
+        let mut extension = extensions.enter(SEQUENCE)?;
+        let oid = extension.enter(OBJECT_IDENTIFIER)?.0;
+        extension.skip_optional(BOOLEAN); // critical
+        let mut value = extension.enter(OCTET_STRING)?;
+        extension.end()?;
+        if oid != ALTERNATIVE_NAMES {
+            continue;
+        }
+        let mut names = value.enter(SEQUENCE)?;
+        value.end()?;
+        while let Some(&tag) = names.0.first() {
+            let mut name = names.enter(tag)?;
+            if tag != OTHER_NAME || name.enter(OBJECT_IDENTIFIER)?.0 != XMPP_ADDRESS {
+                continue;
+            }
+            let mut tagged = name.enter(OTHER_NAME)?;
+            name.end()?;
+            let text = tagged.enter(UTF8_STRING)?;
+            tagged.end()?;
+            push_name(&mut addresses, text)?;
+        }
+    }
+    Some(addresses)
+}
+
+fn push_name(names: &mut Vec<String>, text: Der<'_>) -> Option<()> {
+    names.push(std::str::from_utf8(text.0).ok()?.to_owned());
+    (names.len() <= NAMES_MAX).then_some(())
+}
+
 /// Reads an AlgorithmIdentifier. The outer `Option` says whether it is well-formed.
 #[expect(
     clippy::option_option,
@@ -183,10 +275,28 @@ const SEQUENCE: u8 = 0x30;
 const INTEGER: u8 = 0x02;
 const BIT_STRING: u8 = 0x03;
 const OBJECT_IDENTIFIER: u8 = 0x06;
+const BOOLEAN: u8 = 0x01;
+const OCTET_STRING: u8 = 0x04;
+const UTF8_STRING: u8 = 0x0c;
+const PRINTABLE_STRING: u8 = 0x13;
+const IA5_STRING: u8 = 0x16;
+const SET: u8 = 0x31;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 /// `[0]` of a TBSCertificate.
 const VERSION: u8 = 0xa0;
+/// `[1]`, `[2]` and `[3]` of a TBSCertificate.
+const ISSUER_ID: u8 = 0x81;
+const SUBJECT_ID: u8 = 0x82;
+const EXTENSIONS: u8 = 0xa3;
+/// `[0]` of a GeneralName, and of what is in one.
+const OTHER_NAME: u8 = 0xa0;
+/// 2.5.4.3
+const COMMON_NAME: &[u8] = b"\x55\x04\x03";
+/// 2.5.29.17
+const ALTERNATIVE_NAMES: &[u8] = b"\x55\x1d\x11";
+/// 1.3.6.1.5.5.7.8.5
+const XMPP_ADDRESS: &[u8] = b"\x2b\x06\x01\x05\x05\x07\x08\x05";
 /// `[0]` of RSASSA-PSS-params.
 const PSS_HASH: u8 = 0xa0;
 

@@ -53,11 +53,10 @@ pub enum TlsFileReason {
     /// The file is not there, or not for us.
     #[error("cannot be read ({0}); check the path and that the server's user may read the file")]
     Unreadable(io::Error),
-    /// The file is larger than [`FILE_BYTES_MAX`].
-    #[error(
-        "has more than {FILE_BYTES_MAX} bytes; it should hold one certificate chain or one key only"
-    )]
-    TooLarge,
+    /// The file is larger than [`FILE_BYTES_MAX`], or for authorities than
+    /// [`TRUST_BYTES_MAX`](super::TRUST_BYTES_MAX).
+    #[error("has more than {0} bytes; it should hold what it is for only")]
+    TooLarge(u64),
     /// A PEM section is broken.
     #[error("is not sound PEM ({0}); fetch or convert the file anew")]
     Pem(String),
@@ -83,6 +82,21 @@ pub enum TlsFileReason {
     /// Its time is over.
     #[error("the certificate expired {0} seconds ago; renew it")]
     Expired(u64),
+    /// No certificate of an authority in it.
+    #[error("holds no certificate; it needs those of the authorities that vouch for clients")]
+    NoAuthority,
+    /// More than [`AUTHORITIES_MAX`](super::AUTHORITIES_MAX).
+    #[error(
+        "holds more than {} certificates of authorities",
+        super::AUTHORITIES_MAX
+    )]
+    TooManyAuthorities,
+    /// No revocation list in it.
+    #[error("holds no revocation list; it needs a PEM section \"BEGIN X509 CRL\"")]
+    NoRevocationList,
+    /// Authorities or revocation lists that cannot be used.
+    #[error("cannot be used to check certificates of clients: {0}")]
+    RevocationList(String),
     /// No key in it.
     #[error("holds no private key; it needs a PEM section \"BEGIN PRIVATE KEY\"")]
     NoKey,
@@ -266,17 +280,22 @@ fn load_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsFileProblem> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsFileProblem> {
+    read_bytes(path, FILE_BYTES_MAX)
+}
+
+/// A file of so many bytes at most.
+pub(super) fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, TlsFileProblem> {
     let read = || {
         let mut text = Vec::new();
         // Never more than the limit, whatever the path names: it might be a device.
         File::open(path)?
-            .take(FILE_BYTES_MAX + 1)
+            .take(bytes_max + 1)
             .read_to_end(&mut text)?;
         Ok(text)
     };
     let text = read().map_err(|error| TlsFileReason::Unreadable(error).of(path))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        return Err(TlsFileReason::TooLarge.of(path));
+    if text.len() as u64 > bytes_max {
+        return Err(TlsFileReason::TooLarge(bytes_max).of(path));
     }
     Ok(text)
 }

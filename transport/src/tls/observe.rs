@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::certificates::ServedCertificate;
+use crate::certificates::{ClientIdentity, ServedCertificate};
 
 /// What has been seen of one connection's handshake.
 #[derive(Debug, Default)]
@@ -15,6 +15,7 @@ pub(super) struct Observed {
     pub(super) server_name: Option<String>,
     pub(super) certificate: Option<Arc<ServedCertificate>>,
     pub(super) exporter: Option<[u8; 32]>,
+    pub(super) client: Option<Box<ClientIdentity>>,
 }
 
 /// Runs `process`, and takes what the resolver and the key log see meanwhile down in `observed`.
@@ -36,6 +37,11 @@ pub(crate) fn observe_certificate(server_name: Option<&str>, certificate: &Arc<S
 /// Notes the channel binding of the connection in hand.
 pub(super) fn observe_exporter(exporter: [u8; 32]) {
     note(|observed| observed.exporter = Some(exporter));
+}
+
+/// Notes whom the good certificate of the connection in hand names.
+pub(crate) fn observe_client(identity: ClientIdentity) {
+    note(|observed| observed.client = Some(Box::new(identity)));
 }
 
 fn note(change: impl FnOnce(&mut Observed)) {

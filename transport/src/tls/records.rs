@@ -294,6 +294,7 @@ impl TlsRecords for UnbufferedRecords {
             end_point: observed
                 .certificate
                 .and_then(|certificate| certificate.end_point().map(<[u8]>::to_vec)),
+            client: observed.client,
         })
     }
 }

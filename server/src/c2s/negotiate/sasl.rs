@@ -27,6 +27,8 @@ impl Negotiation<'_> {
         else {
             let failure = if name == "PLAIN" && !self.encrypted {
                 SaslFailure::EncryptionRequired
+            } else if name == "EXTERNAL" && self.knows_certificates() {
+                SaslFailure::NotAuthorized
             } else {
                 SaslFailure::InvalidMechanism
             };
@@ -65,6 +67,7 @@ impl Negotiation<'_> {
         match mechanism {
             Mechanism::Plain => self.plain(&message).await,
             Mechanism::Anonymous => Ok(self.anonymous()),
+            Mechanism::External => Ok(self.external(&message)),
             Mechanism::Scram { hash, plus } => self.scram(hash, plus, &message).await,
         }
     }
@@ -126,6 +129,31 @@ impl Negotiation<'_> {
                 Err(error) => Err(self.unavailable(&error)),
             },
         )
+    }
+
+    /// Whether clients with a certificate could log in by it here.
+    fn knows_certificates(&self) -> bool {
+        let host = self.host.as_ref();
+        host.is_some_and(|host| host.auth.has_mechanism(Mechanism::External))
+    }
+
+    /// XEP-0178 section 2: the certificate was looked at in the handshake. Of several accounts that it names, the client
+    /// has to choose one.
+    fn external(&self, message: &[u8]) -> Attempted {
+        let authzid = std::str::from_utf8(message).map_err(|_| SaslFailure::MalformedRequest)?;
+        let mut named = self.named();
+        if authzid.is_empty() {
+            return match (named.pop(), named.is_empty()) {
+                (Some(only), true) => Ok((only, None)),
+                _ => Err(SaslFailure::NotAuthorized),
+            };
+        }
+        let wanted = BareJid::parse(authzid).map_err(|_| SaslFailure::InvalidAuthzid)?;
+        if named.contains(&wanted) {
+            Ok((wanted, None))
+        } else {
+            Err(SaslFailure::InvalidAuthzid)
+        }
     }
 
     fn anonymous(&self) -> Attempted {
