@@ -370,6 +370,12 @@ fn bits(address: IpAddr) -> (u128, bool) {
     }
 }
 
+/// What is left for IPv4 of the length of a network in the form of IPv6 (RFC 4291 section 2.5.5.2).
+fn mapped_bits(prefix_bits: u32) -> Result<u32, NetworkError> {
+    // Behind a shorter length stand the ones of that form.
+    prefix_bits.checked_sub(96).ok_or(NetworkError::HostBits)
+}
+
 impl FromStr for Network {
     type Err = NetworkError;
 
@@ -387,6 +393,11 @@ impl FromStr for Network {
         if prefix_bits > width {
             return Err(NetworkError::Form);
         }
+        // As addresses are compared in that form, too.
+        let (address, prefix_bits) = match address.to_canonical() {
+            mapped @ IpAddr::V4(_) if width == 128 => (mapped, mapped_bits(prefix_bits)?),
+            _ => (address, prefix_bits),
+        };
         let network = Self {
             address,
             prefix_bits,

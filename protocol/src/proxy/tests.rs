@@ -269,6 +269,9 @@ fn networks_contain_their_addresses() {
     check("::/0", "2001:db8::1", true);
     check("::/0", "10.0.0.1", false);
     check("::1/128", "::1", true);
+    check("::ffff:10.0.0.0/104", "10.255.0.1", true);
+    check("::ffff:10.0.0.0/104", "11.0.0.1", false);
+    check("::ffff:10.0.0.7", "10.0.0.7", true);
     for address in ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"] {
         let address = address.parse().unwrap();
         assert!(Network::LOOPBACK.iter().any(|own| own.contains(address)));
@@ -290,7 +293,12 @@ fn texts_that_are_no_networks_are_refused() {
     ] {
         assert_eq!(text.parse::<Network>(), Err(NetworkError::Form), "{text}");
     }
-    for text in ["10.0.0.1/8", "2001:db8::1/64"] {
+    for text in [
+        "10.0.0.1/8",
+        "2001:db8::1/64",
+        "::ffff:10.0.0.0/8",
+        "::ffff:10.0.0.1/104",
+    ] {
         assert_eq!(
             text.parse::<Network>(),
             Err(NetworkError::HostBits),

@@ -14,6 +14,7 @@ pub(crate) const TARGET: Target = Target {
         b"\x03\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x02\xdc\x04\x14\x66<",
         b"\x09\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x13\xc0\0\x02\x01\xc6\x33\x64\x02\xdc\x04\x14\x66\x03\0\x04\0\0\0\0",
         b"\x0010.0.0.0/8",
+        b"\0::ffff:10.0.0.0/104",
     ],
     words: &[
         b"PROXY ", b"TCP4 ", b"TCP6 ", b"UNKNOWN", b"\r\n", b" ", b"192.0.2.1", b"::1", b"::ffff:10.0.0.1", b"65535", b"0",
